@@ -1,0 +1,143 @@
+# Everything a contributor runs. `make` alone lists the targets; `make test` is
+# exactly what CI runs. Only Go, git, make, bash and, for the race detector, a C
+# compiler are needed: the other tools are Go tools pinned in
+# internal/tools/go.mod and built on first use.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A go.work somewhere above must not change what is built here.
+export GOWORK := off
+# The binary that ships is static, so that is also what is tested; only the
+# race detector needs C.
+export CGO_ENABLED ?= 0
+
+GO    ?= go
+TOOL  := $(GO) tool -modfile=internal/tools/go.mod
+BUF   := $(TOOL) buf
+LINT  := $(TOOL) golangci-lint
+
+# Tags: invariants turns a broken assertion from an error into a panic, prove
+# adds the long proofs.
+TAGS ?= invariants
+# What to test; `make race PKG=./ingest` narrows it.
+PKG ?= ./...
+# Passed through to go test, as in `make race ARGS='-run TestWatch -count=100'`.
+ARGS ?=
+
+# Generated code and nothing else has these names in these directories.
+GENERATED := events/eventspb connectapi/gen
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/dalvdb, one static binary
+# The version comes from git through the build information that Go itself
+# stamps. VERSION=v1.2.3 overrides it where there is no git, as in an image.
+	$(GO) build -trimpath -ldflags '-s -w $(if $(VERSION),-X main.version=$(VERSION))' -o bin/dalvdb ./cmd/dalvdb
+
+.PHONY: test
+test: ## Run everything that CI runs
+	@bash .ci/run
+
+.PHONY: quick
+quick: ## Run the tests alone, long ones shortened
+	$(GO) test -short -tags '$(TAGS)' $(ARGS) $(PKG)
+
+.PHONY: race
+race: ## Run the tests under the race detector, long ones shortened
+	CGO_ENABLED=1 $(GO) test -race -short -tags '$(TAGS)' -timeout 15m $(ARGS) $(PKG)
+
+.PHONY: full
+full: ## Run the tests alone, at full length
+	$(GO) test -tags '$(TAGS)' -timeout 20m $(ARGS) $(PKG)
+
+FUZZTIME ?= 5s
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME (5s each)
+	@FUZZTIME='$(FUZZTIME)' TAGS='$(TAGS)' bash .ci/fuzz
+
+N ?= 500000
+SEED ?= 1
+.PHONY: histories
+histories: ## Compare N random histories with the naive model (500000, from SEED)
+	$(GO) test -run '^TestHistories$$' -count=1 -timeout 24h -v $(ARGS) ./projector -histories=$(N) -histories.seed=$(SEED)
+
+.PHONY: planted
+planted: ## Build in each planted fault and see that a test finds it
+	$(GO) test -count=1 -v $(ARGS) ./internal/planted
+
+PROVE_TIMEOUT ?= 6h
+.PHONY: prove
+prove: ## Run the long proofs (TestProve..., tag prove; hours)
+	$(GO) test -tags 'invariants prove' -run '^TestProve' -count=1 -timeout $(PROVE_TIMEOUT) -v $(ARGS) $(PKG)
+
+BENCH ?= .
+COUNT ?= 6
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=regexp, COUNT=6) and summarise them
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(ARGS) $(PKG) | tee bench.txt
+	$(TOOL) benchstat bench.txt
+
+.PHONY: bench-once
+bench-once: ## Run each benchmark once, so that it cannot rot
+	@dirs=$$(git grep --untracked -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,'); \
+	if [ -z "$$dirs" ]; then echo 'no benchmarks'; exit 0; fi; \
+	$(GO) test -short -tags '$(TAGS)' -run '^$$' -bench . -benchtime 1x -timeout 10m $$dirs
+
+.PHONY: cover
+cover: ## Measure test coverage into cover.html
+	$(GO) test -short -tags '$(TAGS)' -coverpkg ./... -coverprofile cover.out $(PKG)
+	$(GO) tool cover -html cover.out -o cover.html
+	@$(GO) tool cover -func cover.out | tail -1
+
+.PHONY: generate
+generate: ## Generate code from the .proto files
+# What a deleted .proto once generated goes too.
+	@find $(GENERATED) \( -name '*.pb.go' -o -name '*.connect.go' \) -delete 2>/dev/null || true
+	$(BUF) generate
+
+.PHONY: generate-check
+generate-check: ## Fail if generated code is not what make generate writes
+	@BUF='$(BUF)' bash .ci/generate-check $(GENERATED)
+
+.PHONY: lint
+lint: ## Check schemas and code for style and common faults
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(LINT) run
+
+.PHONY: breaking
+breaking: ## Compare the schemas with the last release (or AGAINST=ref)
+	@BUF='$(BUF)' bash .ci/breaking $(AGAINST)
+
+.PHONY: vet
+vet: ## Compile and vet everything, without tags and under all of ours
+# Planted bugs are found by their names, so that none stops compiling unseen.
+	$(GO) vet ./...
+	@planted=$$(git grep --untracked -hoE '^//go:build planted[a-z_]*' -- '*.go' | awk '{print $$2}' | sort -u | tr '\n' ' '); \
+	(set -x; $(GO) vet -tags "invariants prove $$planted" ./...)
+
+.PHONY: fmt
+fmt: ## Format code and schemas
+	$(BUF) format --write
+	$(LINT) fmt
+
+.PHONY: tidy
+tidy: ## Tidy go.mod and the tools' go.mod
+	$(GO) mod tidy
+	cd internal/tools && $(GO) mod tidy
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (asks vuln.go.dev)
+# Not in CI: it needs a service beyond the module proxy, and its answer changes
+# without a change here.
+	$(TOOL) govulncheck ./...
+
+.PHONY: clean
+clean: ## Remove what was built and measured
+	rm -rf bin cover.out cover.html bench.txt
