@@ -1,0 +1,233 @@
+package projector
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/dalvdb/dalvdb/events"
+)
+
+// openState opens the database of the state. One of another format is dropped.
+func openState(cfg *Config) (*pebble.DB, error) {
+	fs := cfg.FS
+	if fs == nil {
+		fs = vfs.Default
+	}
+	if err := fs.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	for {
+		db, err := pebble.Open(cfg.Dir, stateOptions(cfg, fs))
+		if err != nil {
+			return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
+		}
+		ours, err := ourFormat(db)
+		if err != nil || ours {
+			if err != nil {
+				err = errors.Join(fmt.Errorf("open state in %s: %w", cfg.Dir, err), db.Close())
+				return nil, err
+			}
+			return db, nil
+		}
+		cfg.Logger.Warn("state is of another format: it is dropped and made again from the log", "dir", cfg.Dir)
+		if err := errors.Join(db.Close(), fs.RemoveAll(cfg.Dir), fs.MkdirAll(cfg.Dir, 0o755)); err != nil {
+			return nil, fmt.Errorf("drop state in %s: %w", cfg.Dir, err)
+		}
+	}
+}
+
+// ourFormat reports whether the database has our format; an empty one gets it.
+func ourFormat(db *pebble.DB) (bool, error) {
+	v, closer, err := db.Get(formatKey)
+	switch {
+	case err == nil:
+		n, _ := binary.Uvarint(v)
+		return n == stateFormat, closer.Close()
+	case !errors.Is(err, pebble.ErrNotFound):
+		return false, err
+	}
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return false, err
+	}
+	empty := !it.First()
+	if err := errors.Join(it.Error(), it.Close()); err != nil || !empty {
+		return false, err
+	}
+	return true, db.Set(formatKey, binary.AppendUvarint(nil, stateFormat), pebble.NoSync)
+}
+
+// stateOptions tunes Pebble for the state: no WAL, because the log is the
+// truth and what was lost is folded again; large memtables, because hot rows
+// are written over and over; filters, because most look-ups of a new key find
+// nothing.
+func stateOptions(cfg *Config, fs vfs.FS) *pebble.Options {
+	opts := &pebble.Options{
+		FS:                          fs,
+		DisableWAL:                  true,
+		CacheSize:                   cfg.CacheBytes,
+		MemTableSize:                64 << 20,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		LBaseMaxBytes:               256 << 20,
+		FormatMajorVersion:          pebble.FormatNewest,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      pebbleLogger{cfg.Logger},
+	}
+	if opts.CacheSize == 0 {
+		opts.CacheSize = cacheBytes
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].BlockSize = 16 << 10
+	}
+	return opts
+}
+
+// pebbleLogger passes what Pebble says to slog.
+type pebbleLogger struct{ l *slog.Logger }
+
+func (p pebbleLogger) Infof(format string, args ...any) {
+	p.l.Debug("store", "store", "state", "says", fmt.Sprintf(format, args...))
+}
+
+func (p pebbleLogger) Errorf(format string, args ...any) {
+	p.l.Error("store", "store", "state", "says", fmt.Sprintf(format, args...))
+}
+
+// Fatalf ends the process: Pebble calls it when it cannot go on safely.
+func (p pebbleLogger) Fatalf(format string, args ...any) {
+	p.l.Error("store cannot go on", "store", "state", "says", fmt.Sprintf(format, args...))
+	os.Exit(1)
+}
+
+// openPartition loads a partition, or drops it when the log is not the one it
+// was made from.
+func (pr *Projector) openPartition(ctx context.Context, id events.Partition, keep time.Duration) (*partition, error) {
+	p := &partition{id: id, partitions: pr.log.Partitions(), db: pr.db, stats: &pr.stats, seed: pr.seed, collect: newCollector(keep)}
+	c, err := loadCut(&reader{db: pr.db, partition: id})
+	if err != nil {
+		return nil, err
+	}
+	if c.ledger != nil {
+		c.ledger.partitions = pr.log.Partitions()
+		why, err := pr.parted(ctx, id, c)
+		if err != nil {
+			return nil, fmt.Errorf("compare state of partition %d with the log: %w", id, err)
+		}
+		if why != "" && !plantStateUnchecked {
+			pr.logger.Warn("state does not fit the log: it is dropped and made again", "partition", id, "applied", c.applied.offset, "why", why)
+			pr.stats.Rebuilt.Add(1)
+			lower := partitionKey(nil, id)
+			if err := pr.db.DeleteRange(lower, after(append([]byte(nil), lower...)), pebble.NoSync); err != nil {
+				return nil, err
+			}
+			c = emptyCut()
+		}
+	}
+	p.cut = c
+	p.sawAhead(c.applied.offset)
+	if c.ledger != nil {
+		g := newGroup(pr.db, id)
+		defer g.close()
+		if c.applied.horizon, err = p.collect.advance(g, c.applied.logTime, c.applied.offset, c.applied.horizon); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func emptyCut() *cut {
+	return &cut{applied: appliedRow{offset: -1, leaderEpoch: -1, horizon: -1}}
+}
+
+// loadApplied reads the row that says how far a partition was folded.
+func loadApplied(r *reader) (appliedRow, error) {
+	a := emptyCut().applied
+	_, err := r.get(appliedKey(nil, r.partition), func(b []byte) (err error) {
+		a, err = decodeApplied(b)
+		return err
+	})
+	return a, err
+}
+
+// loadCut reads how far a partition was folded.
+func loadCut(r *reader) (*cut, error) {
+	c := emptyCut()
+	applied, err := loadApplied(r)
+	if applied.offset < 0 || err != nil {
+		return c, err
+	}
+	c.applied = applied
+	l := &ledger{partition: r.partition, foldVersion: c.applied.foldVersion, logTime: c.applied.logTime}
+	prefix := lineagePrefix(nil, r.partition)
+	err = r.scan(prefix, after(append([]byte(nil), prefix...)), func(key, value []byte) (bool, error) {
+		begins, _, ok := cutOffset(key[len(prefix):])
+		if !ok || len(value) != len(events.LogID{}) {
+			return false, errRow
+		}
+		l.lineage = append(l.lineage, epoch{events.LogID(value), begins})
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ok, err := r.get(domainsKey(nil, r.partition), func(b []byte) (err error) {
+		l.domainsAt, l.domains, err = decodeDomains(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !ok || len(l.lineage) == 0 {
+		return nil, fmt.Errorf("partition %d: lineage or domains: %w", r.partition, errRow)
+	}
+	c.ledger = l
+	return c, nil
+}
+
+// parted says why the log is not the one that the state was made from, "" when
+// it is: it must still hold, at the same offset, the record applied last.
+func (pr *Projector) parted(ctx context.Context, id events.Partition, c *cut) (string, error) {
+	tail, err := pr.log.Tail(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	a := &c.applied
+	if tail < a.offset {
+		return fmt.Sprintf("the log ends at offset %d", tail), nil
+	}
+	rec, err := readRecord(ctx, pr.log, id, a.offset)
+	if err != nil {
+		return "", err
+	}
+	if rec.Offset != a.offset || recordHash(a.before, rec.Offset, rec.Record) != a.after {
+		return "another record stands there", nil
+	}
+	return "", nil
+}
+
+// readRecord reads the first record at off or after it.
+func readRecord(ctx context.Context, log events.Log, id events.Partition, off events.Offset) (events.Stored, error) {
+	rd, err := log.Read(id, off)
+	if err != nil {
+		return events.Stored{}, err
+	}
+	recs, err := rd.Next(ctx)
+	if err != nil {
+		return events.Stored{}, errors.Join(err, rd.Close())
+	}
+	rec := recs[0]
+	rec.Record = append([]byte(nil), rec.Record...)
+	return rec, rd.Close()
+}

@@ -1,0 +1,438 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/dalvdb/dalvdb/events"
+)
+
+// A group ends after so many records, or once the records or what they write
+// are so large: its cost is spread thin by then, and nobody waits long for its
+// batch. One small record may write much.
+const (
+	groupRecords = 512
+	groupBytes   = 2 << 20
+	groupWrites  = 8 << 20
+)
+
+// A cut is a partition at one offset. It is immutable.
+type cut struct {
+	applied appliedRow
+	ledger  *ledger // nil before the genesis
+}
+
+// position returns where the cut stands.
+func (c *cut) position() events.Position {
+	return events.Position{Log: c.ledger.lineage.current(), Partition: c.ledger.partition, Offset: c.applied.offset}
+}
+
+// partition is the state of one partition of the log. Its fold loop (serve) is
+// the only one that changes the state; everybody else reads.
+type partition struct {
+	id         events.Partition
+	partitions int32 // of the log
+	db         *pebble.DB
+	stats      *Stats
+	seed       maphash.Seed
+
+	group   *group     // owned by the fold loop
+	collect *collector // owned by the fold loop
+	hours   bool       // owned by the fold loop: an hour was reached in this group
+
+	// ahead is an offset that the log is known to have reached: what is not yet
+	// folded up to there is lag.
+	ahead atomic.Int64
+
+	// mu is not held while a batch becomes visible, for the store may make its
+	// writer wait long, and reads go on meanwhile. So
+	//
+	//	!committing: the state is that of cut
+	//	committing: the state is that of cut or of the one that comes next
+	mu         sync.RWMutex
+	cut        *cut
+	committing bool
+	halted     error
+	recent     recent
+	waiting    []waiter
+	taps       map[events.UserID]map[*tap]struct{}
+	feeds      map[*feed]struct{}
+}
+
+// waiter waits for an offset to be applied.
+type waiter struct {
+	offset events.Offset
+	done   chan struct{}
+}
+
+// serve folds the partition from where it stands, until ctx is done. Any other
+// end halts the partition: the error is kept, and returned.
+func (p *partition) serve(ctx context.Context, log events.Log) error {
+	err := p.follow(ctx, log)
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, events.ErrClosed)) {
+		return nil
+	}
+	p.halt(err)
+	return err
+}
+
+func (p *partition) follow(ctx context.Context, log events.Log) (err error) {
+	rd, err := log.Read(p.id, p.current().applied.offset+1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rd.Close()) }()
+	p.group = newGroup(p.db, p.id)
+	defer p.group.close()
+	for {
+		recs, err := rd.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for len(recs) > 0 {
+			n, err := p.foldGroup(recs)
+			if err != nil {
+				return err
+			}
+			recs = recs[n:]
+		}
+	}
+}
+
+// foldGroup folds the first of the records as one group, commits what they did
+// and makes it known. It returns how many it took. When the fold must not pass
+// a record, those before it are committed first.
+func (p *partition) foldGroup(recs []events.Stored) (int, error) {
+	now := *p.current()
+	decisions := make([]decided, 0, min(len(recs), groupRecords))
+	p.hours = false
+	var size, n int
+	var stop error
+	for n < len(recs) && n < groupRecords && size < groupBytes && p.group.bytes() < groupWrites {
+		rec := &recs[n]
+		if rec.Offset <= now.applied.offset {
+			return 0, fmt.Errorf("partition %d: %w: offset %d after %d", p.id, events.ErrCorrupt, rec.Offset, now.applied.offset)
+		}
+		d, err := p.foldOne(&now, rec)
+		if err != nil {
+			stop = fmt.Errorf("partition %d halts at offset %d: %w", p.id, rec.Offset, err)
+			if !errors.Is(err, errHalt) {
+				return 0, stop // the group may hold half of what the record does
+			}
+			break
+		}
+		decisions = append(decisions, d)
+		size += len(rec.Record)
+		n++
+	}
+	if n > 0 {
+		if err := p.commit(&now, decisions); err != nil {
+			return 0, err
+		}
+	}
+	return n, stop
+}
+
+// foldOne folds one record into the group, and moves now on.
+func (p *partition) foldOne(now *cut, rec *events.Stored) (decided, error) {
+	decoded, err := events.DecodeRecord(rec.Record)
+	if err != nil {
+		decoded = nil // illegible: skipped alike by every binary
+	}
+	res, err := fold(now.ledger, p.group, rec.Offset, decoded)
+	if err != nil {
+		return decided{}, err
+	}
+	if l := res.ledger; l.partition != p.id || l.partitions != p.partitions {
+		return decided{}, fmt.Errorf("%w: genesis of partition %d of %d in partition %d of %d",
+			events.ErrCorrupt, l.partition, l.partitions, p.id, p.partitions)
+	}
+	if res.event != nil {
+		if err := p.group.apply(rec.Offset, res); err != nil {
+			return decided{}, err
+		}
+	}
+	if err := p.applyLedger(now, res.ledger, rec.Offset); err != nil {
+		return decided{}, err
+	}
+	a := &now.applied
+	a.before, a.after = a.after, recordHash(a.after, rec.Offset, rec.Record)
+	a.offset, a.leaderEpoch = rec.Offset, rec.LeaderEpoch
+	a.logTime, a.foldVersion = res.ledger.logTime, res.ledger.foldVersion
+	now.ledger = res.ledger
+	return newDecided(res, rec, maphash.Bytes(p.seed, rec.Record)), nil
+}
+
+// applyLedger writes what changed of the partition as a whole.
+func (p *partition) applyLedger(now *cut, next *ledger, off events.Offset) error {
+	g, was := p.group, now.ledger
+	if was == next {
+		return nil
+	}
+	var before events.Time
+	if was != nil {
+		before = was.logTime
+	}
+	if err := g.mark(before, next.logTime, off); err != nil {
+		return err
+	}
+	p.hours = p.hours || hourOf(before) != hourOf(next.logTime)
+	if was == nil || len(was.lineage) != len(next.lineage) {
+		last := next.lineage[len(next.lineage)-1]
+		if err := g.set(g.batch, lineageKey(g.buf[:0], p.id, last.begins), append(g.val[:0], last.log[:]...)); err != nil {
+			return err
+		}
+	}
+	if was == nil || was.domainsAt != next.domainsAt {
+		return g.set(g.batch, domainsKey(g.buf[:0], p.id), appendDomains(g.val[:0], next.domainsAt, next.domains))
+	}
+	return nil
+}
+
+// commit makes the group's effects visible together with its decisions.
+func (p *partition) commit(now *cut, decisions []decided) error {
+	if p.hours {
+		horizon, err := p.collect.advance(p.group, now.applied.logTime, p.cut.applied.offset, now.applied.horizon)
+		if err != nil {
+			return err
+		}
+		now.applied.horizon = horizon
+	}
+	if err := p.collect.collect(p.group); err != nil {
+		return err
+	}
+	batch, err := p.group.finish(&now.applied)
+	if err != nil {
+		return fmt.Errorf("write state of partition %d: %w", p.id, err)
+	}
+	if plantAckBeforeApply {
+		p.publish(now, decisions)
+	}
+	if !plantAckBeforeApply {
+		p.setCommitting(true)
+	}
+	err = batch.Commit(pebble.NoSync)
+	if err == nil && plantOffsetApart {
+		// The store may write its memtable at any time; here it does so between.
+		err = errors.Join(p.db.Flush(), p.db.Set(appliedKey(nil, p.id), now.applied.append(nil), pebble.NoSync))
+	}
+	if err != nil {
+		return fmt.Errorf("write state of partition %d: %w", p.id, err)
+	}
+	if !plantAckBeforeApply {
+		p.publish(now, decisions)
+	}
+	p.stats.count(decisions)
+	p.group.reset()
+	return nil
+}
+
+func (p *partition) setCommitting(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.committing = on
+}
+
+func (p *partition) publish(now *cut, decisions []decided) {
+	p.mu.Lock()
+	p.committing = false
+	wake := p.publishLocked(now, decisions)
+	p.mu.Unlock()
+	wake.all()
+}
+
+// woken are those who wait for what a group has brought.
+type woken struct {
+	waiters []waiter
+	taps    []*tap
+	feeds   []*feed
+	p       events.Partition
+}
+
+func (w *woken) all() {
+	for _, x := range w.waiters {
+		close(x.done)
+	}
+	for _, t := range w.taps {
+		t.touch()
+	}
+	for _, f := range w.feeds {
+		f.touch(w.p)
+	}
+}
+
+func (p *partition) publishLocked(now *cut, decisions []decided) woken {
+	w := woken{p: p.id}
+	domains := p.cut.ledger == nil || p.cut.ledger.domainsAt != now.ledger.domainsAt
+	p.cut = now
+	for i := range decisions {
+		p.recent.add(&decisions[i])
+	}
+	w.waiters = p.reachedLocked(now.applied.offset)
+	if len(p.taps) > 0 {
+		w.taps = p.touchedLocked(decisions, domains)
+	}
+	for f := range p.feeds {
+		w.feeds = append(w.feeds, f)
+	}
+	return w
+}
+
+// reachedLocked takes out the waiters whose offset has been applied.
+func (p *partition) reachedLocked(off events.Offset) (reached []waiter) {
+	left := p.waiting[:0]
+	for _, x := range p.waiting {
+		if x.offset <= off {
+			reached = append(reached, x)
+		} else {
+			left = append(left, x)
+		}
+	}
+	clear(p.waiting[len(left):])
+	p.waiting = left
+	return reached
+}
+
+// touchedLocked returns the taps of users for whom something has changed; of
+// all, when the domains have.
+func (p *partition) touchedLocked(decisions []decided, all bool) (touched []*tap) {
+	if all {
+		for _, ts := range p.taps {
+			for t := range ts {
+				touched = append(touched, t)
+			}
+		}
+		return touched
+	}
+	for i := range decisions {
+		if d := &decisions[i]; d.changed {
+			for t := range p.taps[d.user] {
+				touched = append(touched, t)
+			}
+		}
+	}
+	return touched
+}
+
+// current returns the newest cut.
+func (p *partition) current() *cut {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.cut
+}
+
+// halt stops the partition for good, in this process.
+func (p *partition) halt(err error) {
+	if err == nil {
+		err = errors.New("fold ended")
+	}
+	p.mu.Lock()
+	p.halted = fmt.Errorf("%w: %w: %w", events.ErrUnavailable, events.ErrHalted, err)
+	w := woken{p: p.id, waiters: p.waiting, taps: p.touchedLocked(nil, true)}
+	p.waiting = nil
+	for f := range p.feeds {
+		w.feeds = append(w.feeds, f)
+	}
+	p.mu.Unlock()
+	w.all() // who watches is told that nothing more comes
+}
+
+// reach waits until the offset has been applied, and returns the cut then.
+func (p *partition) reach(ctx context.Context, off events.Offset) (*cut, error) {
+	p.mu.Lock()
+	if p.cut.applied.offset >= off {
+		defer p.mu.Unlock()
+		return p.cut, nil
+	}
+	if p.halted != nil {
+		defer p.mu.Unlock()
+		return nil, p.halted
+	}
+	w := waiter{offset: off, done: make(chan struct{})}
+	p.waiting = append(p.waiting, w)
+	p.mu.Unlock()
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		p.leave(w)
+		return nil, fmt.Errorf("%w: partition %d has not come to offset %d: %w", events.ErrUnavailable, p.id, off, context.Cause(ctx))
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.cut.applied.offset < off {
+		return nil, p.halted
+	}
+	return p.cut, nil
+}
+
+func (p *partition) leave(w waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.waiting {
+		if p.waiting[i].done == w.done {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+// snapshot returns the state of the partition at one cut, to be closed.
+func (p *partition) snapshot() *snapshot {
+	for {
+		s, certain := p.look()
+		if certain {
+			return s
+		}
+		a, err := loadApplied(&s.reader)
+		if err == nil && a.offset != s.applied.offset {
+			// The next cut is in the state already, and is about to be published.
+			s.close()
+			_, err = p.reach(context.Background(), a.offset)
+			if err == nil {
+				continue
+			}
+			s, _ = p.look()
+		}
+		s.broken = err
+		return s
+	}
+}
+
+// look takes a snapshot with the newest cut, and reports whether it is certain
+// that they belong together.
+func (p *partition) look() (*snapshot, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	s := p.db.NewSnapshot()
+	return &snapshot{cut: p.cut, snap: s, reader: reader{db: s, partition: p.id}}, !p.committing
+}
+
+// snapshot is a partition at one cut. It is for one goroutine.
+type snapshot struct {
+	*cut
+	reader
+	snap *pebble.Snapshot // nil once closed
+}
+
+func (s *snapshot) close() {
+	if s.snap != nil {
+		_ = s.snap.Close() // fails only when closed twice
+		s.snap = nil
+	}
+}
+
+// sawAhead notes that the log has reached an offset.
+func (p *partition) sawAhead(off events.Offset) {
+	for {
+		was := p.ahead.Load()
+		if int64(off) <= was || p.ahead.CompareAndSwap(was, int64(off)) {
+			return
+		}
+	}
+}
