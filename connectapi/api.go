@@ -1,0 +1,115 @@
+package connectapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"connectrpc.com/connect"
+	connectcors "connectrpc.com/cors"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/rs/cors"
+
+	"github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1/dalvdbv1connect"
+)
+
+// An API is the edge of one node: what its two ports answer.
+type API struct {
+	cfg     Config // immutable after New
+	metrics *metrics
+	seats   *seats
+	backups chan struct{} // a token for each backup under way
+
+	draining context.Context // done once Drain was called
+	drain    context.CancelFunc
+}
+
+// New returns the edge. It starts nothing.
+func New(cfg Config) (*API, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	m, err := newMetrics(cfg.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("connectapi: metrics: %w", err)
+	}
+	a := &API{
+		cfg: cfg, metrics: m, seats: &seats{max: cfg.StreamsMax, byOwner: map[string]int{}},
+		backups: make(chan struct{}, backupsMax),
+	}
+	a.draining, a.drain = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// Drain ends every stream with unavailable, and answers held Syncs at once, so
+// that http.Server.Shutdown, called after it, finds an end. Streams that come
+// later end at once; other requests are answered as before.
+func (a *API) Drain() { a.drain() }
+
+// ReplicaHandler is what the device port answers: ReplicaService, health and
+// reflection, to scripts of the configured origins too.
+func (a *API) ReplicaHandler() http.Handler {
+	path, service := dalvdbv1connect.NewReplicaServiceHandler(&replica{a}, a.handlerOptions()...)
+	mux := http.NewServeMux()
+	mux.Handle(path, a.observe(map[string]procedure{
+		dalvdbv1connect.ReplicaServiceSyncProcedure:     {"ReplicaService/Sync", false},
+		dalvdbv1connect.ReplicaServiceSnapshotProcedure: {"ReplicaService/Snapshot", true},
+		dalvdbv1connect.ReplicaServiceWatchProcedure:    {"ReplicaService/Watch", true},
+	}, a.authenticate(devicePort, service)))
+	a.mountPublic(mux, dalvdbv1connect.ReplicaServiceName)
+	if len(a.cfg.CORSOrigins) == 0 {
+		return mux
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: a.cfg.CORSOrigins,
+		AllowedMethods: connectcors.AllowedMethods(),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader),
+		MaxAge:         2 * 60 * 60, // seconds; what browsers allow at most
+	}).Handler(mux)
+}
+
+// BackendHandler is what the backend port answers: BackendService, backup,
+// health and reflection, and without a token /livez, /readyz and /metrics.
+func (a *API) BackendHandler() http.Handler {
+	path, service := dalvdbv1connect.NewBackendServiceHandler(&backend{a}, a.handlerOptions()...)
+	mux := http.NewServeMux()
+	mux.Handle(path, a.observe(map[string]procedure{
+		dalvdbv1connect.BackendServiceGetProcedure:         {"BackendService/Get", false},
+		dalvdbv1connect.BackendServiceListEntriesProcedure: {"BackendService/ListEntries", false},
+		dalvdbv1connect.BackendServiceUpdateProcedure:      {"BackendService/Update", false},
+		dalvdbv1connect.BackendServiceUpdateManyProcedure:  {"BackendService/UpdateMany", false},
+		dalvdbv1connect.BackendServiceSnapshotProcedure:    {"BackendService/Snapshot", true},
+		dalvdbv1connect.BackendServiceWatchProcedure:       {"BackendService/Watch", true},
+		dalvdbv1connect.BackendServiceHistoryProcedure:     {"BackendService/History", true},
+		dalvdbv1connect.BackendServiceListUsersProcedure:   {"BackendService/ListUsers", false},
+		dalvdbv1connect.BackendServiceGetDomainsProcedure:  {"BackendService/GetDomains", false},
+		dalvdbv1connect.BackendServiceSetDomainsProcedure:  {"BackendService/SetDomains", false},
+	}, a.authenticate(backendPort, service)))
+	mux.Handle("GET "+backupPath, a.observe(map[string]procedure{backupPath: {"backup", true}},
+		a.authenticate(backendPort, http.HandlerFunc(a.serveBackup))))
+	a.mountPublic(mux, dalvdbv1connect.BackendServiceName)
+	a.mountProbes(mux)
+	return mux
+}
+
+// mountPublic mounts what answers on both ports without a token.
+func (a *API) mountPublic(mux *http.ServeMux, service string) {
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(requestBytesMax), compression()}
+	mux.Handle(grpchealth.NewHandler(health{a, service}, options...))
+	reflector := grpcreflect.NewStaticReflector(service, grpchealth.HealthV1ServiceName)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, options...))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+}
+
+// recovered turns a panic of a handler into an error, so that one request that
+// meets a mistake of ours does not take the others on its connection with it.
+func (a *API) recovered(ctx context.Context, spec connect.Spec, _ http.Header, v any) error {
+	a.cfg.Logger.LogAttrs(ctx, slog.LevelError, "panic", slog.String("request_id", callOf(ctx).id),
+		slog.String("procedure", spec.Procedure), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	return fmt.Errorf("panic in %s", spec.Procedure)
+}
