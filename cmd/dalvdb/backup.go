@@ -1,0 +1,174 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"connectrpc.com/connect"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+func newBackup(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Take a copy of the log while the node runs",
+		Long: `Take a copy of the log, as a tar file, while the node runs. It holds everything
+that was acknowledged before the command began. FILE appears when it is whole;
+"-" is standard output.
+
+Unpacked in an empty directory it is the data directory of a new node, which
+makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,
+		Example: `  dalvdb backup dalvdb.tar
+  dalvdb backup - | zstd > dalvdb.tar.zst`,
+		Args: wantArgs(1, "FILE"),
+	}
+	flags := a.clientFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body, err := flags.openBackup(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		var size int64
+		take := func(w io.Writer) error {
+			size, err = copyBackup(w, body)
+			return err
+		}
+		if args[0] == "-" {
+			return take(a.out)
+		}
+		if err := writeFile(args[0], take); err != nil {
+			return err
+		}
+		if a.output == "json" {
+			raw, err := json.Marshal(map[string]any{"file": args[0], "bytes": size})
+			if err != nil {
+				return err
+			}
+			return a.printLine(raw)
+		}
+		_, err = fmt.Fprintf(a.out, "%s %s\n", args[0], humanize.IBytes(uint64(size)))
+		return err
+	}
+	return cmd
+}
+
+// openBackup asks the node for a backup, again while it is unavailable.
+func (c *clientFlags) openBackup(ctx context.Context) (io.ReadCloser, error) {
+	credential, err := c.credential()
+	if err != nil {
+		return nil, err
+	}
+	address, err := url.JoinPath(c.url, "backup")
+	if err != nil {
+		return nil, usageError("--url: %w", err)
+	}
+	ask := func() (io.ReadCloser, error) {
+		body, err := requestBackup(ctx, address, credential)
+		if connect.CodeOf(err) != connect.CodeUnavailable || c.timeout <= 0 {
+			return body, backoff.Permanent(err)
+		}
+		return nil, err
+	}
+	return backoff.Retry(ctx, ask, backoff.WithMaxElapsedTime(c.timeout), backoff.WithNotify(c.notice))
+}
+
+func requestBackup(
+	ctx context.Context, address string, credential func(context.Context) (string, error),
+) (io.ReadCloser, error) {
+	token, err := credential(ctx)
+	if err != nil {
+		return nil, &exitError{code: exitDenied, err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return nil, usageError("--url: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		defer res.Body.Close()
+		return nil, statusError(res)
+	}
+	return res.Body, nil
+}
+
+// statusError returns what an answer that is no backup says.
+func statusError(res *http.Response) error {
+	code := connect.CodeInternal
+	switch res.StatusCode {
+	case http.StatusUnauthorized:
+		code = connect.CodeUnauthenticated
+	case http.StatusForbidden:
+		code = connect.CodePermissionDenied
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		code = connect.CodeUnavailable
+	}
+	var told struct {
+		Message string `json:"message"`
+	}
+	raw, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+	if json.Unmarshal(raw, &told) != nil || told.Message == "" {
+		told.Message = res.Status
+	}
+	return connect.NewError(code, errors.New(told.Message))
+}
+
+// copyBackup copies a tar stream and returns its size. A stream that was cut off
+// is an error, even where the connection ended in good order: a tar file ends
+// with two blocks of zeros.
+func copyBackup(w io.Writer, r io.Reader) (int64, error) {
+	end := &tail{}
+	all := io.TeeReader(r, io.MultiWriter(w, end))
+	files := tar.NewReader(all)
+	for n := 0; ; n++ {
+		_, err := files.Next()
+		if errors.Is(err, io.EOF) && n > 0 {
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("backup cut off or damaged after %d files: %w", n, err)
+		}
+		if _, err := io.Copy(io.Discard, files); err != nil {
+			return 0, fmt.Errorf("backup cut off: %w", err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, all); err != nil {
+		return 0, fmt.Errorf("backup cut off: %w", err)
+	}
+	if end.last != [tarEnd]byte{} || end.size < tarEnd {
+		return 0, errors.New("backup cut off: the tar file has no end")
+	}
+	return end.size, nil
+}
+
+// tarEnd is the length of what stands at the end of a tar file, all zeros.
+const tarEnd = 1024
+
+// tail remembers the last bytes written to it, and how many there were.
+type tail struct {
+	last [tarEnd]byte
+	size int64
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.size += int64(len(p))
+	if len(p) >= tarEnd {
+		copy(t.last[:], p[len(p)-tarEnd:])
+		return len(p), nil
+	}
+	copy(t.last[:], t.last[len(p):])
+	copy(t.last[tarEnd-len(p):], p)
+	return len(p), nil
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+func newBench(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine's speed beside its limits",
+		Long: `Measure, one after the other and in the same way:
+
+  set     a synced set of the raw store, as large as a record: the disk's limit
+  echo    a push answered without a look at it, over the same protocol, with the
+          same messages, bytes and token check: the network's limit
+  push    pushes of devices, each with its own user, that learn their verdict
+  update  the same by a backend
+  get     reads of a backend that see everything acknowledged before
+
+on a temporary node in this process, or with --url on that node, where only
+update and get are measured and users bench-0, bench-1, ... are written to. Each
+caller waits for its answer before it asks again.`,
+		Example: `  dalvdb bench --dir /var/lib
+  dalvdb bench --callers 256 --duration 10s -o json
+  dalvdb bench --url http://10.0.0.7:7470 --token "$TOKEN"`,
+		Args: wantArgs(0),
+	}
+	b := &bench{app: a, client: a.clientFlags(cmd)}
+	f := cmd.Flags()
+	f.IntVar(&b.callers, "callers", 64, "how many ask at a time")
+	f.DurationVar(&b.duration, "duration", 5*time.Second, "how long each is measured, after a fifth of it to warm up")
+	f.IntVar(&b.size, "size", 100, "`BYTES` of a value")
+	f.StringVar(&b.dir, "dir", os.TempDir(), "`DIR` on the disk to measure, for what is temporary")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if b.callers < 1 || b.duration <= 0 || b.size < 0 {
+			return usageError("want --callers from 1, --duration above 0, --size from 0")
+		}
+		return b.run(cmd.Context())
+	}
+	return cmd
+}
+
+// bench is one run of the verb.
+type bench struct {
+	app      *app
+	client   *clientFlags
+	callers  int
+	duration time.Duration
+	size     int
+	dir      string
+
+	done []measurement
+}
+
+// run makes the measurements. Those of the limits come first, because what is
+// measured after them is told in their terms.
+func (b *bench) run(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp(b.dir, "dalvdb-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	n, err := startNode(ctx, benchSettings(filepath.Join(dir, "node")), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+
+	loads := []func(context.Context) error{
+		func(ctx context.Context) error { return b.measureSet(ctx, filepath.Join(dir, "set")) },
+		func(ctx context.Context) error { return b.measureEcho(ctx, n) },
+	}
+	if !b.client.given("url") {
+		loads = append(loads, func(ctx context.Context) error { return b.measurePush(ctx, n) })
+	}
+	loads = append(loads, func(ctx context.Context) error { return b.measureBackend(ctx, n) })
+	for _, load := range loads {
+		if err := load(ctx); err != nil {
+			return err
+		}
+	}
+	return b.print()
+}
+
+// benchSettings are those of a node as it comes, on free ports of this machine.
+func benchSettings(data string) settings {
+	return settings{
+		data: data, listen: "127.0.0.1:0", backendListen: "127.0.0.1:0", userClaim: "sub",
+		writeTimeout: 10 * time.Second, tombstones: defaultTombstones,
+	}
+}
+
+// add measures one load and keeps the result.
+func (b *bench) add(ctx context.Context, name string, call func(ctx context.Context, caller int) error) error {
+	if b.app.interactive {
+		fmt.Fprintf(b.app.err, "measuring %s\n", name)
+	}
+	runtime.GC() // what the last one has left is not on the account of this one
+	m, err := measure(ctx, b.callers, b.duration, call)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	m.name = name
+	b.done = append(b.done, m)
+	return nil
+}
+
+// rate returns what was reached by name, 0 when it was not measured.
+func (b *bench) rate(name string) float64 {
+	for _, m := range b.done {
+		if m.name == name {
+			return m.rate()
+		}
+	}
+	return 0
+}
+
+const (
+	loadSet    = "set"
+	loadEcho   = "echo"
+	loadPush   = "push"
+	loadUpdate = "update"
+	loadGet    = "get"
+)
+
+func (b *bench) print() error {
+	if b.app.output == "json" {
+		return b.printJSON()
+	}
+	t := b.app.newTable("LOAD", "PER SECOND", "P50", "P99", "P99.9", "OF ECHO", "OF SET")
+	for _, m := range b.done {
+		cells := []string{m.name, humanize.Comma(int64(m.rate())), m.at(50).String(), m.at(99).String(), m.at(99.9).String()}
+		for _, limit := range []string{loadEcho, loadSet} {
+			cell := "-"
+			if of := b.rate(limit); of > 0 && m.name != loadSet && m.name != loadEcho {
+				cell = fmt.Sprintf("%.2f", m.rate()/of)
+			}
+			cells = append(cells, cell)
+		}
+		if err := t.row(cells...); err != nil {
+			return err
+		}
+	}
+	return t.close()
+}
+
+func (b *bench) printJSON() error {
+	type line struct {
+		Load      string  `json:"load"`
+		Callers   int     `json:"callers"`
+		CPUs      int     `json:"cpus"`
+		Calls     int64   `json:"calls"`
+		PerSecond float64 `json:"perSecond"`
+		P50       float64 `json:"p50Seconds"`
+		P99       float64 `json:"p99Seconds"`
+		P999      float64 `json:"p999Seconds"`
+		OfEcho    float64 `json:"ofEcho,omitempty"`
+		OfSet     float64 `json:"ofSet,omitempty"`
+	}
+	for _, m := range b.done {
+		l := line{
+			Load: m.name, Callers: b.callers, CPUs: runtime.GOMAXPROCS(0), Calls: m.calls(), PerSecond: m.rate(),
+			P50: m.at(50).Seconds(), P99: m.at(99).Seconds(), P999: m.at(99.9).Seconds(),
+		}
+		if m.name != loadSet && m.name != loadEcho {
+			l.OfEcho, l.OfSet = m.rate()/b.rate(loadEcho), m.rate()/b.rate(loadSet)
+		}
+		raw, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		if err := b.app.printLine(raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}

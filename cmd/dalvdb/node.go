@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dalvdb/dalvdb/connectapi"
+	"github.com/dalvdb/dalvdb/connectapi/auth"
+	"github.com/dalvdb/dalvdb/events/pebblelog"
+	"github.com/dalvdb/dalvdb/ingest"
+	"github.com/dalvdb/dalvdb/projector"
+)
+
+// node is everything that one data directory is served with. A field is nil
+// until start has come that far; stop (run.go) takes it from there.
+type node struct {
+	settings settings
+	logger   *slog.Logger
+
+	log      *pebblelog.Log
+	state    *projector.Projector
+	verifier *auth.Verifier
+	api      *connectapi.API
+
+	endFold func()         // ends what fold runs
+	fold    sync.WaitGroup // the fold, and who waits for it to catch up
+
+	reloading context.Context // of who reads files again
+	endReload func()
+	reload    sync.WaitGroup
+
+	requests sync.WaitGroup // handlers under way
+	servers  []*http.Server
+	serving  sync.WaitGroup
+	failed   chan error // what ended a server, if that was not us
+
+	deviceURL, backendURL string
+}
+
+// startNode opens the data and serves it. The order matters: the log is locked
+// and opened first; the state is compared with it before the log is begun,
+// because what is then written may cover what was lost; only then is anything
+// folded, and nobody is let in before that.
+func startNode(ctx context.Context, s settings, logger *slog.Logger) (*node, error) {
+	n := &node{settings: s, logger: logger, failed: make(chan error, 2)}
+	for _, step := range []func(context.Context) error{
+		n.openLog, n.openState, n.beginLog, n.startFold, n.openKeys, n.openAPI, n.listen,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, joinStop(err, n.stop())
+		}
+	}
+	return n, nil
+}
+
+// The directories of a data directory, beside which its keys are (keys.go).
+func logDir(data string) string   { return filepath.Join(data, "log") }
+func stateDir(data string) string { return filepath.Join(data, "state") }
+
+func (n *node) openLog(context.Context) (err error) {
+	if err := os.MkdirAll(n.settings.data, 0o700); err != nil {
+		return err
+	}
+	n.log, err = pebblelog.Open(pebblelog.Options{
+		Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Logger: n.logger,
+	})
+	return err
+}
+
+func (n *node) openState(ctx context.Context) (err error) {
+	n.state, err = projector.Open(ctx, projector.Config{
+		Log: n.log, Dir: stateDir(n.settings.data), TombstonesKeep: n.settings.tombstones, Logger: n.logger,
+	})
+	return err
+}
+
+func (n *node) beginLog(ctx context.Context) error { return n.log.Begin(ctx) }
+
+// startFold runs the fold until stop ends it: not until ctx is done, because
+// requests that are drained wait for its verdicts.
+func (n *node) startFold(ctx context.Context) error {
+	ctx, n.endFold = context.WithCancel(context.WithoutCancel(ctx))
+	n.fold.Go(func() {
+		if err := n.state.Run(ctx); err != nil {
+			n.logger.Error("the fold ended", "err", err)
+		}
+	})
+	n.fold.Go(func() {
+		select {
+		case <-n.state.CaughtUp():
+			if err := n.state.Ready(); err != nil {
+				n.logger.Error("the state does not catch up with the log", "err", err)
+				return
+			}
+			n.logger.Info("the state has caught up with the log")
+		case <-ctx.Done():
+		}
+	})
+	return nil
+}
+
+func (n *node) openKeys(ctx context.Context) error {
+	keys, err := readOrMakeKeys(n.settings.data)
+	if err != nil {
+		return err
+	}
+	n.verifier, err = auth.NewVerifier(auth.Config{
+		Keys: keys, JWKSURL: n.settings.jwksURL, Issuer: n.settings.issuer, Audience: n.settings.audience,
+		UserClaim: n.settings.userClaim, Logger: n.logger,
+	})
+	if err != nil {
+		return usageError("%w", err) // the flags are all that can be wrong
+	}
+	n.reloading, n.endReload = context.WithCancel(context.WithoutCancel(ctx))
+	n.watchFile(n.reloading, n.reloadKeys, keysFile(n.settings.data))
+	return nil
+}
+
+func (n *node) reloadKeys() error {
+	keys, err := readKeys(n.settings.data)
+	if err != nil {
+		return err
+	}
+	if err := n.verifier.SetKeys(keys); err != nil {
+		return err
+	}
+	n.logger.Info("keys were read again", "keys", len(keys))
+	return nil
+}
+
+func (n *node) openAPI(context.Context) error {
+	submit, err := ingest.New(n.log, n.state, ingest.Config{WriteTimeout: n.settings.writeTimeout})
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	if err := registerMetrics(registry, n.log, n.state); err != nil {
+		return err
+	}
+	n.api, err = connectapi.New(connectapi.Config{
+		Submitter: submit, State: n.state, Verifier: n.verifier, Backup: n.log, Ready: n.state.Ready,
+		Registry: registry, Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
+	})
+	return err
+}
+
+// listen opens both ports, so that a port that is taken is told at once, and
+// serves them.
+func (n *node) listen(ctx context.Context) error {
+	certificate, err := n.certificate()
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	devices, err := lc.Listen(ctx, "tcp", n.settings.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	backends, err := lc.Listen(ctx, "tcp", n.settings.backendListen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("--backend-listen: %w", err), devices.Close())
+	}
+	inside := certificate
+	if isLoopback(backends.Addr()) {
+		inside = nil
+	} else if inside == nil {
+		n.logger.Warn("backends send their credentials over a network in the clear: give --tls-cert", "addr", backends.Addr())
+	}
+	n.deviceURL = n.serve(devices, n.api.ReplicaHandler(), certificate)
+	n.backendURL = n.serve(backends, n.api.BackendHandler(), inside)
+	n.logger.Info("serving", "devices", n.deviceURL, "backends", n.backendURL, "data", n.settings.data,
+		"partitions", n.log.Partitions(), "version", readBuildInfo().Version)
+	return nil
+}
+
+// serve serves one port and returns its URL.
+func (n *node) serve(l net.Listener, h http.Handler, certificate *tls.Config) string {
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.requests.Add(1)
+		defer n.requests.Done()
+		h.ServeHTTP(w, r)
+	})
+	// A copy for each: net/http completes it.
+	server := connectapi.NewServer(counted, certificate.Clone(), n.logger)
+	n.servers = append(n.servers, server)
+	n.serving.Go(func() {
+		var err error
+		if certificate != nil {
+			err = server.ServeTLS(l, "", "")
+		} else {
+			err = server.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			n.failed <- fmt.Errorf("port %s: %w", l.Addr(), err)
+		}
+	})
+	scheme := "http://"
+	if certificate != nil {
+		scheme = "https://"
+	}
+	return scheme + reachable(l.Addr())
+}
+
+// reachable returns an address under which this machine reaches a listener.
+func reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return addr.String()
+	}
+	if tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", fmt.Sprint(tcp.Port))
+	}
+	return tcp.String()
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// wait returns when the node is asked to end (nil), or cannot go on.
+func (n *node) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		n.logger.Info("asked to end")
+		return nil
+	case err := <-n.failed:
+		return err
+	}
+}

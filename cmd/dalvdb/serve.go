@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalvdb/dalvdb/connectapi/auth"
+)
+
+// settings are what "serve" is told.
+type settings struct {
+	data          string
+	listen        string
+	backendListen string
+	partitions    int32
+	tlsCert       string
+	tlsKey        string
+	jwksURL       string
+	issuer        string
+	audience      string
+	userClaim     string
+	corsOrigins   []string
+	writeTimeout  time.Duration
+	tombstones    time.Duration
+	logFormat     string
+}
+
+const (
+	defaultListen        = ":7472"
+	defaultBackendListen = "127.0.0.1:7470"
+	defaultTombstones    = 90 * 24 * time.Hour
+)
+
+func newServe(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Long: `Run a node on the data in a directory, which is made when it is not there: log/
+(the truth), state/ (made again from the log when it is lost) and keys (for
+credentials, see "dalvdb token"). Devices connect to --listen; backends, probes
+(/livez, /readyz), /metrics and /backup are on --backend-listen, which others
+than this machine should reach only with TLS.
+
+It prints its addresses on standard output, and logs to standard error. SIGTERM
+and SIGINT drain: what is under way is finished, streams are ended, and all is
+closed in order. Keys and certificates are read again when their files change,
+and at SIGHUP.`,
+		Example: `  dalvdb serve
+  dalvdb serve --data /var/lib/dalvdb --tls-cert cert.pem --tls-key key.pem
+  dalvdb serve --jwks-url https://id.example/jwks.json --issuer https://id.example/`,
+		Args: wantArgs(0),
+	}
+	s := serveFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := s.validate(); err != nil {
+			return err
+		}
+		logger := a.newLogger(s.logFormat)
+		n, err := startNode(cmd.Context(), *s, logger)
+		if err != nil {
+			return err
+		}
+		if err := a.printAddresses(n, s); err != nil {
+			return joinStop(err, n.stop())
+		}
+		return joinStop(n.wait(cmd.Context()), n.stop())
+	}
+	return cmd
+}
+
+func serveFlags(cmd *cobra.Command) *settings {
+	s := &settings{}
+	f := cmd.Flags()
+	f.StringVar(&s.data, "data", defaultData, "data `DIR`")
+	f.StringVar(&s.listen, "listen", defaultListen, "`ADDR` for devices")
+	f.StringVar(&s.backendListen, "backend-listen", defaultBackendListen, "`ADDR` for backends")
+	f.Int32Var(&s.partitions, "partitions", 0, "how many partitions a new log gets, for ever; 0: 64, or as it has")
+	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM `FILE`; TLS is for both ports, but not on loopback for backends")
+	f.StringVar(&s.tlsKey, "tls-key", "", "its private key, PEM `FILE`")
+	f.StringVar(&s.jwksURL, "jwks-url", "", "`URL` of the public keys of an identity provider")
+	f.StringVar(&s.issuer, "issuer", "", "`ISSUER` (claim iss) of that provider's tokens")
+	f.StringVar(&s.audience, "audience", "", "`AUDIENCE` (claim aud) accepted of devices besides dalvdb/device")
+	f.StringVar(&s.userClaim, "user-claim", "sub", "`CLAIM` of a device's token that names the user")
+	f.StringSliceVar(&s.corsOrigins, "cors-origin", nil, "`ORIGIN` whose pages may call the device port, or \"*\"; repeatable")
+	f.DurationVar(&s.writeTimeout, "write-timeout", 10*time.Second, "how long a write waits for its verdict before it is unknown")
+	f.DurationVar(&s.tombstones, "tombstones-keep", defaultTombstones, "how long deletions are remembered for devices that are away; 0: for ever")
+	f.Var(newChoice(&s.logFormat, "text", "text", "json"), "log-format", "form of the log")
+	return s
+}
+
+// validate finds what is wrong with the flags before anything is opened.
+func (s *settings) validate() error {
+	switch {
+	case s.data == "":
+		return usageError("--data: want a directory")
+	case s.partitions < 0:
+		return usageError("--partitions %d: want 0 or more", s.partitions)
+	case (s.tlsCert == "") != (s.tlsKey == ""):
+		return usageError("--tls-cert and --tls-key go together")
+	case (s.jwksURL == "") != (s.issuer == ""):
+		return usageError("--jwks-url and --issuer go together")
+	case s.userClaim == "":
+		return usageError("--user-claim: want the name of a claim")
+	case s.writeTimeout <= 0:
+		return usageError("--write-timeout %v: want more than 0", s.writeTimeout)
+	case s.tombstones < 0:
+		return usageError("--tombstones-keep %v: want 0 or more", s.tombstones)
+	}
+	if _, err := net.ResolveTCPAddr("tcp", s.listen); err != nil {
+		return usageError("--listen: %w", err)
+	}
+	if _, err := net.ResolveTCPAddr("tcp", s.backendListen); err != nil {
+		return usageError("--backend-listen: %w", err)
+	}
+	if s.jwksURL != "" {
+		trust := auth.Config{JWKSURL: s.jwksURL, Issuer: s.issuer}
+		if err := trust.Validate(); err != nil {
+			return usageError("--jwks-url: %w", err)
+		}
+	}
+	return s.validateOrigins()
+}
+
+func (s *settings) validateOrigins() error {
+	for _, o := range s.corsOrigins {
+		u, err := url.Parse(o)
+		if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+			return usageError("--cors-origin %q: want scheme://host[:port], or *", o)
+		}
+	}
+	return nil
+}
+
+func (a *app) newLogger(format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, nil))
+	}
+	return slog.New(slog.NewTextHandler(a.err, nil))
+}
+
+// printAddresses says where the node can be reached, and how to get a credential.
+func (a *app) printAddresses(n *node, s *settings) error {
+	hint := "dalvdb token USER --data " + shellQuote(s.data)
+	if a.output == "json" {
+		raw, err := json.Marshal(map[string]string{"devices": n.deviceURL, "backends": n.backendURL, "token": hint})
+		if err != nil {
+			return err
+		}
+		return a.printLine(raw)
+	}
+	_, err := fmt.Fprintf(a.out, "devices   %s\nbackends  %s\ntoken     %s\n", n.deviceURL, n.backendURL, hint)
+	return err
+}
