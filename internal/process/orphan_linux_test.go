@@ -1,0 +1,6 @@
+package process_test
+
+import "syscall"
+
+// noOrphan makes a process end with the one that has started it, however that ends.
+func noOrphan() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
