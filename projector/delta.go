@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -92,6 +93,7 @@ func (p *partition) recentDelta(u events.UserID, from events.Position) (events.D
 			d.Changes = append(d.Changes, ch)
 		}
 	}
+	slices.SortFunc(d.Changes, func(a, b events.Change) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return d, true
 }
 

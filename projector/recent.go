@@ -1,9 +1,7 @@
 package projector
 
 import (
-	"slices"
 	"sort"
-	"strings"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -49,10 +47,9 @@ func newDecided(res *result, rec *events.Stored, mark uint64) decided {
 	return d
 }
 
-// changeEvent puts an event together for those who follow the changes, which it
-// sorts by key.
+// changeEvent puts an event together for those who follow the changes, which
+// stand in the order in which its ops first name them.
 func changeEvent(ev *events.Event, at events.Position, changes []events.Change) *events.ChangeEvent {
-	slices.SortFunc(changes, func(a, b events.Change) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return &events.ChangeEvent{User: ev.User, Position: at, Writer: ev.Writer, Time: ev.Time, Meta: ev.Meta, Changes: changes}
 }
 

@@ -3,7 +3,6 @@ package projectortest
 import (
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -60,7 +59,6 @@ func (m *Model) effect(t *Told, u *User) {
 		t.Changes = nil
 		t.Verdict = events.Verdict{Outcome: events.Refused, Violations: []events.Violation{{Part: events.PartOp, Index: op, Reason: reason, Limit: limit}}}
 	}
-	removals := 0
 	for i, op := range t.Event.Ops {
 		at := slices.IndexFunc(trials, func(w *trial) bool { return w.key == op.Key })
 		if at < 0 {
@@ -68,8 +66,7 @@ func (m *Model) effect(t *Told, u *User) {
 		}
 		w := trials[at]
 		w.last = i
-		reason, removed := w.do(op, t.Offset)
-		if reason != 0 {
+		if reason := w.do(op, t.Offset); reason != 0 {
 			refuse(i, reason, 0)
 			return
 		}
@@ -79,10 +76,6 @@ func (m *Model) effect(t *Told, u *User) {
 		}
 		if w.bytes > 2<<20 {
 			refuse(i, events.ReasonKeyTooBig, 2<<20)
-			return
-		}
-		if removals += removed; removals > 200_000 {
-			refuse(i, events.ReasonEffectTooBig, 200_000)
 			return
 		}
 		if taken += w.taken; taken > 200_000 {
@@ -103,7 +96,6 @@ func (m *Model) effect(t *Told, u *User) {
 		}
 		t.Changes = append(t.Changes, c)
 	}
-	slices.SortFunc(t.Changes, func(a, b events.Change) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	t.Verdict.Outcome = events.Accepted
 	for _, w := range trials {
 		if w.effect {
@@ -114,9 +106,9 @@ func (m *Model) effect(t *Told, u *User) {
 	}
 }
 
-// do carries out one op. It returns how many values it took out of a list, those
-// that only moved among them.
-func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason, removed int) {
+// do carries out one op, and notes in taken how many values it took out of a
+// list, those that only moved among them.
+func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason) {
 	absent := len(w.values) == 0
 	switch op.Kind {
 	case events.OpPut:
@@ -132,10 +124,10 @@ func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason, remov
 		if !absent {
 			held := w.values[0].Value
 			if len(w.values) > 1 || held.Kind() != events.ValueNumber {
-				return events.ReasonNotANumber, 0
+				return events.ReasonNotANumber
 			}
 			if sum = held.Number() + op.By; op.By > 0 && sum < held.Number() || op.By < 0 && sum > held.Number() {
-				return events.ReasonOverflow, 0
+				return events.ReasonOverflow
 			}
 		}
 		w.set(Placed{events.Number(sum), off})
@@ -144,7 +136,6 @@ func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason, remov
 		if w.there[op.Value] && op.MoveToEnd {
 			w.taken++
 			w.set(w.without(op.Value)...)
-			removed++
 		}
 		if !w.there[op.Value] {
 			w.append(Placed{op.Value, off})
@@ -157,13 +148,12 @@ func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason, remov
 		if w.there[op.Value] {
 			w.taken++
 			w.set(w.without(op.Value)...)
-			removed++
 		}
 	}
 	if absent && len(w.values) > 0 {
 		w.put = true
 	}
-	return 0, removed
+	return 0
 }
 
 // change tells what became of the key, by patch or by values, whichever is

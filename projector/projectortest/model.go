@@ -66,7 +66,7 @@ type Told struct {
 	Offset  events.Offset
 	Record  []byte          // as it stands in the log
 	Event   *events.Event   // nil: a control record, or malformed
-	Changes []events.Change // of an accepted event, in order of key
+	Changes []events.Change // of an accepted event, in the order in which its ops first name them
 }
 
 // answer is the verdict that a name got.
