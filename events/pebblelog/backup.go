@@ -2,13 +2,11 @@ package pebblelog
 
 import (
 	"archive/tar"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -25,29 +23,33 @@ const (
 	backupVersion = 1
 )
 
-var errBackupVersion = errors.New("unknown version")
-
 // manifest stands in a backup as the first file, BACKUP, a JSON object: what the
 // log held when the backup began. When the directory is opened first, the log
-// must hold that; so a backup that was cut off, or unpacked in part, is not taken
-// for a shorter history.
+// must hold that, and the directory no other files; so a backup that was cut off,
+// or unpacked in part, or over another log, is not taken for its history.
 type manifest struct {
 	Version int             `json:"version"`
 	Time    time.Time       `json:"time"`
-	Ends    []events.Offset `json:"ends"` // by partition: after the last durable record
+	Ends    []events.Offset `json:"ends"`            // by partition: after the last durable record
+	Files   []string        `json:"files,omitempty"` // all of the backup but this one; none in early backups
 }
 
 // Backup writes a copy of the log to w as a tar stream, while the log goes on. It
 // holds every record that was acknowledged before the call, and of each partition
 // a prefix. Unpacked in an empty directory DIR, it is a log in DIR/log.
 //
-// Meanwhile the directory keeps the tables that the copy is made of. Close waits
-// for a backup, and makes it end with events.ErrClosed.
+// Meanwhile the directory keeps the tables that the copy is made of, and a copy of
+// what is not in tables yet. While the disk is nearly full there is no backup:
+// events.ErrDiskFull. Close waits for a backup, and makes it end with
+// events.ErrClosed.
 func (l *Log) Backup(ctx context.Context, w io.Writer) (err error) {
 	l.using.RLock()
 	defer l.using.RUnlock()
 	if err := l.usable(ctx); err != nil {
 		return err
+	}
+	if !l.disk.hasRoom() { // what is left is for the log itself
+		return fmt.Errorf("backup: %w", events.ErrDiskFull)
 	}
 	m := manifest{Version: backupVersion, Time: l.opts.Now().UTC(), Ends: make([]events.Offset, len(l.partitions))}
 	for p := range l.partitions {
@@ -74,6 +76,12 @@ type backup struct {
 }
 
 func (b *backup) write(dir string, m *manifest) error {
+	names, err := b.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	m.Files = names
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -88,11 +96,6 @@ func (b *backup) write(dir string, m *manifest) error {
 	if _, err := b.tar.Write(text); err != nil {
 		return err
 	}
-	names, err := b.fs.List(dir)
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if err := b.file(b.fs.PathJoin(dir, name), backupRoot+name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -153,36 +156,4 @@ func removeBackups(from vfs.FS, dir string) error {
 		}
 	}
 	return nil
-}
-
-// checkRestored checks a directory that was unpacked from a backup, once.
-func (l *Log) checkRestored() error {
-	name := l.opts.FS.PathJoin(l.opts.Dir, backupName)
-	f, err := l.opts.FS.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	var m manifest
-	if err := json.Unmarshal(text, &m); err != nil || m.Version != backupVersion {
-		return fmt.Errorf("restored directory: %s is not what this binary can check (version %d): %w", backupName, m.Version, cmp.Or(err, errBackupVersion))
-	}
-	if len(m.Ends) != len(l.partitions) {
-		return fmt.Errorf("restored directory: the backup has %d partitions, and the log %d: %w",
-			len(m.Ends), len(l.partitions), events.ErrCorrupt)
-	}
-	for p, end := range m.Ends {
-		if got := l.partitions[p].durableEnd(); got < end {
-			return fmt.Errorf("restored directory: partition %d ends at %d, and in the backup at %d: it was not unpacked whole: %w",
-				p, got, end, events.ErrCorrupt)
-		}
-	}
-	l.opts.Logger.Info("the log was restored from a backup, and is whole", "dir", l.opts.Dir, "backup_time", m.Time)
-	return l.opts.FS.Remove(name)
 }

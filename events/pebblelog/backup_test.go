@@ -116,7 +116,7 @@ func leftBehind(t *testing.T, dir string) (left []string) {
 	entries, err := os.ReadDir(dir)
 	must(t, err)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "backup-") || e.Name() == "BACKUP" {
+		if strings.HasPrefix(e.Name(), "backup-") || e.Name() == "BACKUP" || e.Name() == "RESTORING" {
 			left = append(left, e.Name())
 		}
 	}

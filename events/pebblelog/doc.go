@@ -21,13 +21,16 @@
 // What it refuses to do. It does not go on after an error of a write or an
 // fsync: what the disk then holds is not known, and an fsync that is tried again
 // may say yes to pages that the kernel has dropped. The process exits, and the
-// next start sees what is there. It does not repair: damage is events.ErrCorrupt.
+// next start sees what is there. It does not repair: damage is events.ErrCorrupt,
+// and what is there stays as it is.
 // One kind it cannot see: after a kill or a power cut, damage in the last blocks
-// of 32 KiB of the write-ahead log looks like a write that was cut short, and the
-// history ends before it; the state, which has applied more, finds that out. It
+// of 32 KiB of the write-ahead log, or the loss of a whole file of it, looks like
+// writes that never were, and the history ends before it; the state, which has
+// applied more, finds that out. A log that was closed has nothing there. It
 // forgets nothing, and does not look into records but for genesis.
 //
 // Files of the directory: those of Pebble; HOLDER, who has the directory open;
-// BACKUP, what the backup that the directory was unpacked from must hold, until
-// the first open has checked it; backup-*, a backup being taken.
+// BACKUP, what the backup that the directory was unpacked from must hold, and
+// RESTORING, the same while the first open checks it; backup-*, a backup being
+// taken.
 package pebblelog

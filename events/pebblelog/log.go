@@ -101,6 +101,9 @@ func (l *Log) close() error {
 		case <-l.done: // the committer may be held for ever
 		}
 	}
+	if err := l.flush(); err != nil {
+		return err
+	}
 	l.end(events.ErrClosed)
 	if err := l.failed(); err != nil {
 		return err
@@ -112,6 +115,24 @@ func (l *Log) close() error {
 		return errors.Join(fmt.Errorf("close %s: %w", l.opts.Dir, err), l.lock.release())
 	}
 	return l.lock.release()
+}
+
+// flush writes what is in memory to tables, so that the next start has nothing to
+// replay, and nothing rests on the write-ahead log alone. A disk without room is
+// not waited for: everything is in the write-ahead log.
+func (l *Log) flush() error {
+	if !l.disk.hasRoom() {
+		return nil
+	}
+	flushed, err := l.db.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("flush %s: %w", l.opts.Dir, err)
+	}
+	select {
+	case <-flushed:
+	case <-l.done: // it has failed
+	}
+	return nil
 }
 
 // failed returns why the log has failed, if it has.

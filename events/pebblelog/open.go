@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -44,9 +45,15 @@ func (l *Log) open() error {
 	if err := removeBackups(l.opts.FS, l.opts.Dir); err != nil {
 		return err
 	}
+	if err := checkFiles(l.opts.FS, l.opts.Dir); err != nil {
+		return err
+	}
 	l.disk = newDisk(&l.opts)
 	var err error
 	if l.db, err = pebble.Open(l.opts.Dir, l.pebbleOptions()); err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // a file that the manifest names
+			err = fmt.Errorf("%w: %w", events.ErrCorrupt, err)
+		}
 		return markCorrupt(err)
 	}
 	made, err := l.isMade()

@@ -120,7 +120,7 @@ func randomID() (id events.LogID) {
 // and read in order, where nothing is ever written over or deleted.
 func (l *Log) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:     watchedFS{FS: l.opts.FS, fail: l.fail},
+		FS:     watchedFS{FS: l.opts.FS, fail: l.fail, wals: new(walLengths)},
 		Lock:   l.lock.lock,
 		Logger: storeLogger{l},
 
