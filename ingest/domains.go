@@ -63,7 +63,15 @@ func (in *Ingester) setDomains(ctx context.Context, p events.Partition, d events
 	if err := in.begun(p); err != nil {
 		return err
 	}
-	if slices.Equal(in.fold.DomainsOf(p), d) {
+	reading, cancel := context.WithTimeoutCause(ctx, in.cfg.WriteTimeout, errWriteTimeout)
+	defer cancel()
+	inForce, err := in.fold.DomainsOf(reading, p)
+	if err != nil {
+		return err
+	}
+	// Rules that an earlier call is unsure of may still be on their way into the
+	// log, and would then stand after those that are in force now.
+	if slices.Equal(inForce, d) && !in.unsure[p] {
 		return nil
 	}
 	if err := in.admit(p); err != nil {
@@ -72,6 +80,7 @@ func (in *Ingester) setDomains(ctx context.Context, p events.Partition, d events
 	if ctx.Err() != nil {
 		return unavailable(context.Cause(ctx))
 	}
-	_, err := in.write(ctx, p, "", record)
+	_, err = in.write(ctx, p, "", record)
+	in.unsure[p] = errors.Is(err, events.ErrUnknownOutcome) || in.unsure[p] && err != nil
 	return err
 }

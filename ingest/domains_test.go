@@ -25,8 +25,17 @@ func (n *node) tails() []events.Offset {
 func (n *node) inForce(want events.Domains) {
 	n.t.Helper()
 	for p := range n.log.Partitions() {
-		same(n.t, fmt.Sprintf("domains of partition %d", p), want, n.fold.DomainsOf(events.Partition(p)))
+		same(n.t, fmt.Sprintf("domains of partition %d", p), want, n.domainsOf(events.Partition(p)))
 	}
+}
+
+func (n *node) domainsOf(p events.Partition) events.Domains {
+	n.t.Helper()
+	d, err := n.fold.DomainsOf(n.t.Context(), p)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
 }
 
 func TestSetDomainsIsInForceEverywhereWhenItReturns(t *testing.T) {
@@ -79,7 +88,7 @@ func TestSetDomainsThatFailedInPartIsDoneByCallingAgain(t *testing.T) {
 	if err := n.in.SetDomains(t.Context(), open); !errors.Is(err, events.ErrDiskFull) {
 		t.Fatalf("%v, want disk full", err)
 	}
-	same(t, "the partition that failed", events.DefaultDomains(), n.fold.DomainsOf(2))
+	same(t, "the partition that failed", events.DefaultDomains(), n.domainsOf(2))
 	want := n.tails()
 	want[2]++
 	log.partition = -1
@@ -95,6 +104,94 @@ func TestSetDomainsLostAckIsUnknown(t *testing.T) {
 	if err := n.in.SetDomains(t.Context(), open); !errors.Is(err, events.ErrUnknownOutcome) {
 		t.Fatalf("%v, want an unknown outcome", err)
 	}
+}
+
+// late is a log that takes records and says nothing of them; release lets them
+// come to stand, and from then on it is as the log below.
+type late struct {
+	ingest.Log
+	held []func() error
+	open bool
+}
+
+func (l *late) Append(ctx context.Context, p events.Partition, user events.UserID, record []byte) (events.Offset, error) {
+	if l.open {
+		return l.Log.Append(ctx, p, user, record)
+	}
+	kept := append([]byte(nil), record...)
+	l.held = append(l.held, func() error {
+		_, err := l.Log.Append(context.Background(), p, user, kept)
+		return err
+	})
+	return 0, errLost
+}
+
+func (l *late) release(t *testing.T) {
+	t.Helper()
+	for _, append := range l.held {
+		if err := append(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.held, l.open = nil, true
+}
+
+// Rules whose fate is unknown come to stand after a later call has said that
+// others are in force. Those must be what is in force in the end.
+func TestSetDomainsAfterOneOfUnknownOutcome(t *testing.T) {
+	var log *late
+	n := newNode(t, 1, func(to ingest.Log) ingest.Log {
+		log = &late{Log: to}
+		return log
+	})
+	if err := n.in.SetDomains(t.Context(), open); !errors.Is(err, events.ErrUnknownOutcome) {
+		t.Fatalf("%v, want an unknown outcome", err)
+	}
+	// What is in force is written all the same, for the other rules may be on
+	// their way; here they arrive before it.
+	log.release(t)
+	if err := n.in.SetDomains(t.Context(), events.DefaultDomains()); err != nil {
+		t.Fatal(err)
+	}
+	n.inForce(events.DefaultDomains())
+
+	before := n.tails()
+	if err := n.in.SetDomains(t.Context(), events.DefaultDomains()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after a call of known outcome", before, n.tails())
+}
+
+// A later call whose rules are in force writes them although it is the first to
+// arrive: what is on its way comes before or after it, and it is not sure which.
+func TestSetDomainsInForceIsWrittenWhileOthersMayBeOnTheirWay(t *testing.T) {
+	var log *late
+	n := newNode(t, 1, func(to ingest.Log) ingest.Log {
+		log = &late{Log: to}
+		return log
+	})
+	if err := n.in.SetDomains(t.Context(), open); !errors.Is(err, events.ErrUnknownOutcome) {
+		t.Fatalf("%v, want an unknown outcome", err)
+	}
+	if err := n.in.SetDomains(t.Context(), events.DefaultDomains()); !errors.Is(err, events.ErrUnknownOutcome) {
+		t.Fatalf("%v: it cannot be known what is in force", err)
+	}
+	log.release(t)
+	n.inForce(events.DefaultDomains())
+}
+
+// A partition that has halted takes no rules: each try would leave one more
+// record there.
+func TestSetDomainsOnAHaltedPartition(t *testing.T) {
+	n := newNode(t, 1, nil)
+	n.halt()
+	before := n.tails()
+	for range 3 {
+		if err := n.in.SetDomains(t.Context(), open); !errors.Is(err, events.ErrHalted) || errors.Is(err, events.ErrUnknownOutcome) {
+			t.Errorf("%v, want halted", err)
+		}
+	}
+	same(t, "where the partitions end", before, n.tails())
 }
 
 func TestSetDomainsRefusesRulesThatCannotStand(t *testing.T) {
@@ -122,7 +219,7 @@ func TestSetDomainsOfTwoCallersDoNotMix(t *testing.T) {
 			})
 		}
 		both.Wait()
-		n.inForce(n.fold.DomainsOf(0))
+		n.inForce(n.domainsOf(0))
 	}
 }
 

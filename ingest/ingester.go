@@ -23,6 +23,7 @@ type Ingester struct {
 	cfg  Config // immutable after New, with its defaults
 
 	setting chan struct{} // holds a token while SetDomains is under way
+	unsure  []bool        // by partition: rules were handed to the log that may yet come to stand there; whose is the token
 }
 
 // New returns an Ingester that writes to the log and learns from fold what
@@ -31,7 +32,10 @@ func New(log Log, fold Fold, cfg Config) (*Ingester, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	return &Ingester{log: log, fold: fold, cfg: cfg.withDefaults(), setting: make(chan struct{}, 1)}, nil
+	return &Ingester{
+		log: log, fold: fold, cfg: cfg.withDefaults(),
+		setting: make(chan struct{}, 1), unsure: make([]bool, log.Partitions()),
+	}, nil
 }
 
 // Submit checks an event, writes it to the log and returns what the fold said

@@ -86,6 +86,20 @@ func (n *node) tail(p events.Partition) events.Offset {
 	return off
 }
 
+// halt writes to partition 0 what it must not pass, and returns where that stands.
+func (n *node) halt() events.Offset {
+	n.t.Helper()
+	later := []byte{1 << 3, 1, 3<<3 | 2, 2, 7<<3 | 2, 0} // kind 7 of control records
+	off, err := n.log.Append(n.t.Context(), 0, "", later)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.fold.Await(n.t.Context(), 0, off, later); err == nil {
+		n.t.Fatal("the partition passed a control record that this binary does not know")
+	}
+	return off
+}
+
 // records reads the partition from an offset to its end.
 func (n *node) records(p events.Partition, from events.Offset) []*events.Record {
 	n.t.Helper()
@@ -203,4 +217,6 @@ func (s *stub) FoldVersion(events.Partition) uint32 {
 	return 1
 }
 
-func (s *stub) DomainsOf(events.Partition) events.Domains { return events.DefaultDomains() }
+func (s *stub) DomainsOf(context.Context, events.Partition) (events.Domains, error) {
+	return events.DefaultDomains(), nil
+}

@@ -57,7 +57,8 @@ type Fold interface {
 	// genesis has not been read: then nothing may be appended to it.
 	FoldVersion(p events.Partition) uint32
 
-	// DomainsOf returns the domain rules of the partition as far as it has been
-	// folded: with every change in it that was answered.
-	DomainsOf(p events.Partition) events.Domains
+	// DomainsOf returns the domain rules of the partition, with all folded that was
+	// durable in its log before the call. A partition that does not come so far, or
+	// has halted: an error that wraps events.ErrUnavailable.
+	DomainsOf(ctx context.Context, p events.Partition) (events.Domains, error)
 }

@@ -204,12 +204,25 @@ func (pr *Projector) FoldVersion(id events.Partition) uint32 {
 	return 0
 }
 
-// DomainsOf returns the domain rules of the partition, nil before its genesis.
-func (pr *Projector) DomainsOf(id events.Partition) events.Domains {
-	if l := pr.ledgerOf(id); l != nil {
-		return l.domains
+// DomainsOf returns the domain rules of the partition, with all folded that was
+// acknowledged before the call. A partition that has halted has none for who
+// would change them: an error that wraps events.ErrUnavailable.
+func (pr *Projector) DomainsOf(ctx context.Context, id events.Partition) (events.Domains, error) {
+	p, err := pr.partition(id)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if err := pr.strong(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := p.stopped(); err != nil {
+		return nil, err
+	}
+	l := p.current().ledger
+	if l == nil {
+		return nil, fmt.Errorf("%w: partition %d has no genesis yet", events.ErrUnavailable, id)
+	}
+	return l.domains, nil
 }
 
 func (pr *Projector) ledgerOf(id events.Partition) *ledger {

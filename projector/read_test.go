@@ -454,6 +454,6 @@ func TestDomainsAreThoseOfTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		same(t, "when set", rules, d)
-		same(t, "of a partition", rules, s.pr.DomainsOf(1))
+		same(t, "of a partition", rules, s.domainsOf(1))
 	}
 }

@@ -265,3 +265,12 @@ func (p *partition) still(read func(*cut, *reader) error) error {
 	defer s.close()
 	return read(s.cut, &s.reader)
 }
+
+func (s *site) domainsOf(p events.Partition) events.Domains {
+	s.t.Helper()
+	d, err := s.pr.DomainsOf(s.t.Context(), p)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}

@@ -36,6 +36,7 @@ type Log struct {
 	begun     atomic.Bool // set by Begin, when every epoch stands
 	closeOnce sync.Once
 	closed    chan struct{} // closed by Close
+	appending sync.RWMutex  // held for reading by each Append, and by Close: none ends well after it
 }
 
 var _ events.Log = (*Log)(nil)
@@ -135,6 +136,8 @@ func (l *Log) Append(ctx context.Context, p events.Partition, _ events.UserID, r
 	if len(record) > events.EventBytesMax {
 		return 0, events.MarkNotAppended(events.ErrTooLarge)
 	}
+	l.appending.RLock()
+	defer l.appending.RUnlock()
 	if err := l.usable(ctx); err != nil {
 		return 0, events.MarkNotAppended(err)
 	}
@@ -158,7 +161,11 @@ func (l *Log) Tail(ctx context.Context, p events.Partition) (events.Offset, erro
 
 // Close ends the log. What it holds can still be cloned.
 func (l *Log) Close() error {
-	l.closeOnce.Do(func() { close(l.closed) })
+	l.closeOnce.Do(func() {
+		l.appending.Lock()
+		defer l.appending.Unlock()
+		close(l.closed)
+	})
 	return nil
 }
 
