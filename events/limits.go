@@ -52,11 +52,14 @@ const (
 	// of the change feed and one answer to a device.
 	EffectBytesMax = 4 << 20
 
-	// EventRemovalsMax bounds how many values the list ops of one event take out,
-	// those that move to the end among them. EffectBytesMax does not: the patch
-	// that empties a list is as small as what is left of it, and yet each value
-	// that goes is read and its rows are dropped.
-	EventRemovalsMax = 200_000
+	// EventRemovalsMax and EventRemovedBytesMax bound how many values the list ops
+	// of one event take out, those that move to the end among them, and how large
+	// these are together. EffectBytesMax does not: the patch that empties a list is
+	// as small as what is left of it, and yet each value that goes is read, is held
+	// until the event is decided, and its rows are dropped. A full list can be
+	// emptied by one event, one by one; a delete or put is not bounded by them.
+	EventRemovalsMax     = 100_000
+	EventRemovedBytesMax = 4 << 20
 
 	// ViolationsMax bounds how many violations a verdict lists: it is kept with
 	// the name of its event.

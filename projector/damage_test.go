@@ -55,3 +55,27 @@ func TestDamagedRowLeavesNothingOfTheRecord(t *testing.T) {
 		r.replayed(func(*projector.Projector) {})
 	})
 }
+
+// A list that has fewer values than its entry says is damage, whatever the op. The
+// partition stops there; the fold does not panic.
+func TestListOfFewerValuesThanItSays(t *testing.T) {
+	text := func(i int) events.Value { return events.Text(fmt.Sprint("value ", i)) }
+	add := events.Add("list", text(9))
+	add.KeepLast = 1
+	for name, ops := range map[string][]events.Op{
+		"a cap":       {add},
+		"the next":    {events.Add("list", text(9)), add},
+		"the oldest":  {events.Remove("list", text(0))},
+		"all but one": {events.Remove("list", text(0)), events.Remove("list", text(1)), events.Increment("list", 1)},
+	} {
+		runRig(t, 1, 0, func(r *rig) {
+			r.submits("ann", events.Add("list", text(0)), events.Add("list", text(1)), events.Add("list", text(2)))
+			r.must(r.pr.LoseElements("ann", "list"), "damage")
+			r.mayHalt = true
+			r.restart(func() { r.write(0, "ann", r.backendEvent("ann", ops...)) })
+			if st := r.pr.Status()[0]; st.Halted == nil || !strings.Contains(st.Halted.Error(), "damaged") {
+				t.Errorf("%s: halted: %v, want damage", name, st.Halted)
+			}
+		})
+	}
+}

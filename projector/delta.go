@@ -225,7 +225,7 @@ func (s *snapshot) patchSince(u events.UserID, k events.Key, row *entryRow, sinc
 	}
 	switch {
 	case row.count == 1 && !row.sole.spot.before(from):
-		take(&c.Added)(row.sole)
+		return c, false, nil // what was added is all there is
 	case row.count >= 2:
 		if err := s.elements(u, k, from, take(&c.Added)); err != nil {
 			return c, false, err

@@ -113,6 +113,13 @@ func (pr *Projector) EntryRow(u events.UserID, k events.Key) (string, error) {
 		e.version, e.put, e.count, e.bytes, e.tombs, e.floor), err
 }
 
+// LoseElements drops the rows of a list's values, so that it has fewer than its
+// entry says.
+func (pr *Projector) LoseElements(u events.UserID, k events.Key) error {
+	prefix := listPrefix(nil, pr.partitionOf(u).id, u, rowElement, k)
+	return pr.db.DeleteRange(prefix, after(bytes.Clone(prefix)), pebble.NoSync)
+}
+
 // DamageTombstone makes the oldest tombstone of a key illegible, and returns what
 // makes it whole again.
 func (pr *Projector) DamageTombstone(u events.UserID, k events.Key) (repair func(*Projector) error, err error) {

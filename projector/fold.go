@@ -21,7 +21,7 @@ type ledger struct {
 	domains     events.Domains
 	domainsAt   events.Offset // where the domains were set
 	foldVersion uint32
-	logTime     events.Time // the greatest time of a record so far
+	logTime     events.Time // the greatest time of an event so far; 0 before the first
 }
 
 // view is what the fold asks of the state. What it returns is not changed by
@@ -31,7 +31,10 @@ type view interface {
 	device(u events.UserID, id string) (*deviceRow, error)
 	request(u events.UserID, service, id string) (*requestRow, error)
 	source(u events.UserID, service, name string) (*sourceRow, error)
-	entry(events.UserID, events.Key) (*entryRow, error)
+	entry(events.UserID, events.Key) (*entryRow, error) // never nil; a large value may be away
+
+	// value returns the value of a key that has one, which is away in its entry.
+	value(events.UserID, events.Key) (events.Value, error)
 
 	// spot returns where a key of two values or more has the value.
 	spot(events.UserID, events.Key, events.Value) (spot, bool, error)
@@ -107,7 +110,6 @@ func foldGenesis(off events.Offset, rec *events.Record) (*result, error) {
 		lineage:     lineage{{log: g.Log, begins: 0}},
 		domains:     g.Domains,
 		foldVersion: g.FoldVersion,
-		logTime:     g.Time,
 	}
 	return &result{outcome: events.Control, ledger: l}, nil
 }
@@ -119,7 +121,10 @@ func foldControl(res *result, off events.Offset, rec *events.Record) error {
 	if rec.Fold != nil && rec.Fold.Version > events.FoldVersion {
 		return fmt.Errorf("%w: fold version %d, known is %d", errHalt, rec.Fold.Version, events.FoldVersion)
 	}
-	l := *res.ledger.atTime(rec.Time())
+	// Log time is that of events. A control record must not move it: an epoch is
+	// stamped by a machine that has just started, perhaps with a clock that is not
+	// set yet, and would forget every request of a day.
+	l := *res.ledger
 	switch {
 	case rec.Epoch != nil:
 		l.lineage = l.lineage.extended(rec.Epoch.Log, off)
@@ -151,6 +156,7 @@ type judge struct {
 	res    *result
 
 	removals int64 // how many values list ops have taken out
+	removed  int64 // and of how many bytes together
 }
 
 // standing applies the rules that look at what stands already: was the event

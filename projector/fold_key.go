@@ -8,9 +8,10 @@ import (
 
 // workpiece is one key while the ops of an event work on it.
 //
-// Its values now are those of before, unless cleared, less gone, then added.
+// Its values now are those of before, unless cleared, less gone, then added, less
+// the holes.
 //
-//	count == live values of before + len(added)
+//	count == live values of before + live
 type workpiece struct {
 	judge     *judge
 	key       events.Key
@@ -24,7 +25,9 @@ type workpiece struct {
 	gone    map[spot]bool // the places of removed
 	swept   spot          // no value of before stands before this place
 
-	added []element
+	added []element            // one that was taken out again leaves a hole, whose value is zero
+	front int                  // before it there are only holes
+	live  int64                // how many are no holes
 	where map[events.Value]int // the index in added, once there are many; else nil
 
 	count int64
@@ -51,12 +54,12 @@ func (w *workpiece) do(op *events.Op, at spot) (reason events.Reason, limit int6
 	case events.OpIncrement:
 		reason, err = w.increment(op.By, at)
 	case events.OpAdd:
-		err = w.add(op, at)
+		reason, limit, err = w.add(op, at)
 	case events.OpRemove:
-		err = w.remove(op.Value)
+		reason, limit, err = w.remove(op.Value)
 	}
 	if err != nil || reason != 0 {
-		return reason, 0, err
+		return reason, limit, err
 	}
 	if absent && w.count > 0 && !plantRecreationNoPut {
 		w.put = true
@@ -69,16 +72,30 @@ func (w *workpiece) do(op *events.Op, at spot) (reason events.Reason, limit int6
 		return events.ReasonListFull, events.KeyValuesMax, nil
 	case w.bytes > events.KeyValuesBytesMax:
 		return events.ReasonKeyTooBig, events.KeyValuesBytesMax, nil
-	case w.judge.removals > events.EventRemovalsMax:
-		return events.ReasonEffectTooBig, events.EventRemovalsMax, nil
 	}
 	return 0, 0, nil
+}
+
+// mayRemove accounts for n more values of so many bytes that list ops take out,
+// and reports whether an event may take out so many.
+func (j *judge) mayRemove(n, bytes int64) bool {
+	j.removals += n
+	j.removed += bytes
+	return j.removals <= events.EventRemovalsMax && j.removed <= events.EventRemovedBytesMax
+}
+
+// refuseRemovals says that the event takes out too much.
+func (j *judge) refuseRemovals() (events.Reason, int64) {
+	if j.removals > events.EventRemovalsMax {
+		return events.ReasonEffectTooBig, events.EventRemovalsMax
+	}
+	return events.ReasonEffectTooBig, events.EventRemovedBytesMax
 }
 
 func (w *workpiece) clear() {
 	w.effective, w.put, w.cleared = true, true, true
 	w.removed, w.gone, w.added, w.where = nil, nil, nil, nil
-	w.count, w.bytes = 0, 0
+	w.count, w.bytes, w.front, w.live = 0, 0, 0, 0
 }
 
 func (w *workpiece) replace(e element) {
@@ -92,16 +109,34 @@ func (w *workpiece) append(e element) {
 	if w.where != nil {
 		w.where[e.value] = len(w.added) - 1
 	} else if len(w.added) > whereMin {
-		w.reindex()
+		w.index()
 	}
+	w.live++
 	w.count++
 	w.bytes += int64(e.value.Size())
 }
 
-func (w *workpiece) reindex() {
+func (w *workpiece) index() {
 	w.where = make(map[events.Value]int, 2*len(w.added))
-	for i := range w.added {
-		w.where[w.added[i].value] = i
+	for i := w.front; i < len(w.added); i++ {
+		if !w.hole(i) {
+			w.where[w.added[i].value] = i
+		}
+	}
+}
+
+func (w *workpiece) hole(i int) bool { return w.added[i].value == events.Value{} }
+
+// dig takes out an added value.
+func (w *workpiece) dig(i int) {
+	v := w.added[i].value
+	w.count--
+	w.live--
+	w.bytes -= int64(v.Size())
+	delete(w.where, v)
+	w.added[i].value = events.Value{}
+	for w.front < len(w.added) && w.hole(w.front) {
+		w.front++
 	}
 }
 
@@ -128,30 +163,32 @@ func (w *workpiece) increment(by int64, at spot) (events.Reason, error) {
 	return 0, nil
 }
 
-func (w *workpiece) add(op *events.Op, at spot) error {
+func (w *workpiece) add(op *events.Op, at spot) (reason events.Reason, limit int64, err error) {
 	present, err := w.find(op.Value)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	switch {
 	case !present.ok:
 		w.append(element{at, op.Value})
 	case op.MoveToEnd:
-		w.take(present)
+		if reason, limit = w.take(present); reason != 0 {
+			return reason, limit, nil
+		}
 		w.append(element{at, op.Value})
 	}
 	if op.KeepLast > 0 {
 		return w.keepLast(op.KeepLast)
 	}
-	return nil
+	return 0, 0, nil
 }
 
-func (w *workpiece) remove(v events.Value) error {
+func (w *workpiece) remove(v events.Value) (reason events.Reason, limit int64, err error) {
 	present, err := w.find(v)
 	if err == nil && present.ok {
-		w.take(present)
+		reason, limit = w.take(present)
 	}
-	return err
+	return reason, limit, err
 }
 
 // sighting is where a value of the key was found.
@@ -169,92 +206,116 @@ func (w *workpiece) find(v events.Value) (sighting, error) {
 		return sighting{}, nil
 	}
 	if w.before.count == 1 {
-		s := w.before.sole
-		return sighting{s.value == v && !w.gone[s.spot], s, -1}, nil
+		if w.before.bytes != int64(v.Size()) {
+			return sighting{}, nil
+		}
+		s, err := w.judge.sole(w.key, w.before)
+		return sighting{s.value == v && !w.gone[s.spot], s, -1}, err
 	}
 	at, ok, err := w.judge.view.spot(w.judge.ev.User, w.key, v)
 	return sighting{ok && !w.gone[at], element{at, v}, -1}, err
 }
 
 // take takes out a value that was found.
-func (w *workpiece) take(s sighting) {
+func (w *workpiece) take(s sighting) (events.Reason, int64) {
+	if !w.judge.mayRemove(1, int64(s.elem.value.Size())) {
+		return w.judge.refuseRemovals()
+	}
 	w.effective = true
-	w.judge.removals++
-	w.count--
-	w.bytes -= int64(s.elem.value.Size())
 	if s.added < 0 {
 		w.lose(s.elem)
-		return
+	} else {
+		w.dig(s.added)
 	}
-	w.added = append(w.added[:s.added], w.added[s.added+1:]...)
-	if w.where != nil {
-		w.reindex()
-	}
+	return 0, 0
 }
 
+// lose takes out a value of before.
 func (w *workpiece) lose(e element) {
 	if w.gone == nil {
 		w.gone = make(map[spot]bool)
 	}
 	w.gone[e.spot] = true
 	w.removed = append(w.removed, e)
+	w.count--
+	w.bytes -= int64(e.value.Size())
 }
 
-// keepLast drops the oldest values until n remain.
-func (w *workpiece) keepLast(n int64) error {
+// keepLast drops the oldest values until n remain. How many go is known before
+// they are read: an event that takes out too many is refused without.
+func (w *workpiece) keepLast(n int64) (reason events.Reason, limit int64, err error) {
 	drop := w.count - n
 	if drop <= 0 {
-		return nil
+		return 0, 0, nil
+	}
+	if !w.judge.mayRemove(drop, 0) {
+		reason, limit = w.judge.refuseRemovals()
+		return reason, limit, nil
 	}
 	w.effective = true
-	w.judge.removals += drop
-	if !w.cleared && w.before.count > 0 {
-		err := w.judge.eachBefore(w.key, w.before, w.swept, func(e element) bool {
-			if drop == 0 {
+	if old := min(drop, w.count-w.live); old > 0 {
+		if reason, limit, err = w.dropBefore(old); reason != 0 || err != nil {
+			return reason, limit, err
+		}
+		drop -= old
+	}
+	for ; drop > 0; drop-- {
+		if !w.judge.mayRemove(0, int64(w.added[w.front].value.Size())) {
+			reason, limit = w.judge.refuseRemovals()
+			return reason, limit, nil
+		}
+		w.dig(w.front)
+	}
+	return 0, 0, nil
+}
+
+// dropBefore drops the oldest n values of before, which has as many.
+func (w *workpiece) dropBefore(n int64) (reason events.Reason, limit int64, err error) {
+	err = w.judge.eachBefore(w.key, w.before, w.swept, func(e element) bool {
+		if !w.gone[e.spot] {
+			if !w.judge.mayRemove(0, int64(e.value.Size())) {
+				reason, limit = w.judge.refuseRemovals()
 				return false
 			}
-			if !w.gone[e.spot] {
-				w.lose(e)
-				w.count--
-				w.bytes -= int64(e.value.Size())
-				drop--
-			}
-			w.swept = spot{e.spot.offset, e.spot.op + 1}
-			return true
-		})
-		if err != nil {
-			return err
+			w.lose(e)
+			n--
 		}
+		w.swept = spot{e.spot.offset, e.spot.op + 1}
+		return n > 0
+	})
+	if err == nil && n > 0 && reason == 0 {
+		err = errRow // the key has fewer values than its entry says
 	}
-	for i := range w.added[:drop] {
-		w.count--
-		w.bytes -= int64(w.added[i].value.Size())
-	}
-	w.added = append([]element(nil), w.added[drop:]...)
-	if w.where != nil {
-		w.reindex()
-	}
-	return nil
+	return reason, limit, err
 }
 
 // oldest returns the first value of the key, which has one.
 func (w *workpiece) oldest() (first element, err error) {
-	found := false
-	if !w.cleared {
-		err = w.judge.eachBefore(w.key, w.before, w.swept, func(e element) bool {
-			first, found = e, !w.gone[e.spot]
-			return !found
-		})
+	if w.count == w.live {
+		return w.added[w.front], nil
 	}
-	if !found && err == nil {
-		first = w.added[0]
+	found := false
+	err = w.judge.eachBefore(w.key, w.before, w.swept, func(e element) bool {
+		first, found = e, !w.gone[e.spot]
+		return !found
+	})
+	if err == nil && !found {
+		err = errRow // as above
 	}
 	return first, err
 }
 
+// compacted returns added without its holes.
+func (w *workpiece) compacted() []element {
+	if w.live == int64(len(w.added)) {
+		return w.added
+	}
+	return slices.DeleteFunc(w.added, func(e element) bool { return e.value == events.Value{} })
+}
+
 // result is what became of the key.
 func (w *workpiece) result() (keyChange, error) {
-	kc := keyChange{key: w.key, before: w.before, cleared: w.cleared, added: w.added}
+	kc := keyChange{key: w.key, before: w.before, cleared: w.cleared}
 	kc.after = entryRow{
 		version: w.judge.off,
 		put:     w.before.put,
@@ -278,13 +339,14 @@ func (w *workpiece) result() (keyChange, error) {
 	if err := w.first(&kc.after); err != nil {
 		return kc, err
 	}
+	kc.added = w.compacted()
 	return kc, nil
 }
 
 // unshown returns the removed values that the key no longer shows: one that
 // was moved to the end, or added again, is told by its new place.
 func (w *workpiece) unshown() []element {
-	if len(w.added) == 0 {
+	if w.live == 0 {
 		return w.removed
 	}
 	var out []element
@@ -304,7 +366,7 @@ func (w *workpiece) findAdded(v events.Value) int {
 		}
 		return -1
 	}
-	for i := range w.added {
+	for i := w.front; i < len(w.added); i++ {
 		if w.added[i].value == v {
 			return i
 		}

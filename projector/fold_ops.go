@@ -155,12 +155,25 @@ func (j *judge) eachBefore(k events.Key, row *entryRow, from spot, yield func(el
 	case 0:
 		return nil
 	case 1:
-		if !row.sole.spot.before(from) {
-			yield(row.sole)
+		if row.sole.spot.before(from) {
+			return nil
 		}
-		return nil
+		sole, err := j.sole(k, row)
+		if err == nil {
+			yield(sole)
+		}
+		return err
 	}
 	return j.view.elements(j.ev.User, k, from, yield)
+}
+
+// sole returns the only value that stood in the key before the event.
+func (j *judge) sole(k events.Key, row *entryRow) (element, error) {
+	if !row.away {
+		return row.sole, nil
+	}
+	v, err := j.view.value(j.ev.User, k)
+	return element{row.sole.spot, v}, err
 }
 
 // plain reports whether the ops tell by themselves what changed: each is a put

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/invariants"
 )
 
 // A group is a run of records that become one Pebble batch: effects, verdicts,
@@ -217,6 +218,10 @@ func (g *group) entryState(u events.UserID, k events.Key) (*entryState, error) {
 	})
 }
 
+// value implements view. What is away in a row of the group is as it is below: the
+// group has not changed it.
+func (g *group) value(u events.UserID, k events.Key) (events.Value, error) { return g.base.value(u, k) }
+
 // list is where rows of lists are read: below what the group changed.
 func (g *group) list() *reader {
 	if g.lists == nil {
@@ -387,6 +392,9 @@ func (g *group) finishEntry(id entryID, st *entryState) error {
 	if st.row.version == 0 { // a tombstone that was dropped
 		return g.del(g.batch, entryKey(g.buf[:0], p, id.user, id.key))
 	}
+	if st.row.away {
+		return invariants.Broken("the entry of a key is written without its value")
+	}
 	if err := g.set(g.batch, entryKey(g.buf[:0], p, id.user, id.key), st.row.append(g.val[:0])); err != nil {
 		return err
 	}
@@ -426,14 +434,12 @@ func (g *group) reset() {
 // value is not worth its memory.
 func (g *group) settleEntry(id entryID) {
 	row := g.entries.rows[id].row
-	if row.sole.value.Size() > overlayValueMax {
+	if row.sole.value.Size() > leanValueMax {
 		g.entries.drop(id)
 		return
 	}
 	g.entries.replace(id, &entryState{row: row, committed: row.version})
 }
-
-const overlayValueMax = 4 << 10
 
 func (g *group) close() {
 	_ = g.batch.Close() // was committed, or is given up

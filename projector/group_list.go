@@ -47,7 +47,7 @@ func (g *group) changeRows(u events.UserID, kc *keyChange, row *entryRow) error 
 			l.del(kc.after.sole)
 		}
 	case has && kc.before.count == 1 && !kc.cleared && len(kc.removed) == 0:
-		l.put(kc.before.sole)
+		l.put(element{kc.before.sole.spot, g.soleOf(&l, kc.before)})
 	}
 	if has {
 		for _, e := range kc.added {
@@ -59,6 +59,16 @@ func (g *group) changeRows(u events.UserID, kc *keyChange, row *entryRow) error 
 	}
 	l.buryAll(kc, row)
 	return l.err
+}
+
+// soleOf returns the only value of a key, from below if it is away.
+func (g *group) soleOf(l *listRows, row *entryRow) events.Value {
+	if !row.away {
+		return row.sole.value
+	}
+	v, err := g.value(l.user, l.key)
+	l.note(err)
+	return v
 }
 
 // listRows writes rows of one list, and keeps the first error.

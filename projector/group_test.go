@@ -46,6 +46,32 @@ func TestOverlaysAreBounded(t *testing.T) {
 	}
 }
 
+// Who guards large values, or writes over them, does not load them.
+func TestLargeValuesAreNotLoaded(t *testing.T) {
+	s := newSite(t, 1)
+	large := strings.Repeat("x", events.ValueBytesMax-10)
+	var guards []events.Guard
+	var ops []events.Op
+	for i := range 50 {
+		k := events.Key(fmt.Sprintf("k%d", i))
+		at := s.do("ann", events.Put(k, events.Text(large)))
+		guards = append(guards, events.Guard{Key: k, Version: at.Offset})
+		ops = append(ops, events.Put(k, events.Text("small")))
+	}
+	ev := s.asked("ann", ops...)
+	ev.Guards = guards
+	g := newGroup(s.pr.db, 0)
+	defer g.close()
+	now := s.pr.partitions[0].current()
+	res, err := fold(now.ledger, g, now.applied.offset+1, &events.Record{FoldVersion: 1, Event: ev})
+	if err != nil || res.outcome != events.Accepted || len(res.keys) != 50 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if n := g.entries.weight(); n > 0 {
+		t.Errorf("%d bytes of values were loaded", n)
+	}
+}
+
 func TestOverlaysHoldSoManyRows(t *testing.T) {
 	s := newSite(t, 1)
 	for i := range 3 * overlayRows / events.OpsMax {

@@ -171,8 +171,8 @@ func (w *world) horizon(p events.Partition) events.Offset {
 	}
 	var reached events.Time
 	for off := events.Offset(0); off <= h; off++ {
-		if rec, err := events.DecodeRecord(w.told[p][off].Record); err == nil && w.told[p][off].Outcome != events.Malformed {
-			reached = max(reached, rec.Time())
+		if rec, err := events.DecodeRecord(w.told[p][off].Record); err == nil && rec.Event != nil && w.told[p][off].Outcome != events.Malformed {
+			reached = max(reached, rec.Event.Time)
 		}
 	}
 	if h >= 0 && reached >= m.LogTime-events.Time(w.keep.Milliseconds()) {

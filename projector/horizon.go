@@ -145,6 +145,7 @@ func (g *group) dropTombstones(through events.Offset, name []byte) error {
 	case row.count > 0 && row.tombs > 0:
 		trimmed := *row
 		l := listRows{g: g, user: u, key: id.key}
+		trimmed.sole.value, trimmed.away = g.soleOf(&l, row), false
 		l.forget(&trimmed, through)
 		g.entries.store(id, &entryState{row: &trimmed, committed: st.committed})
 		return l.err

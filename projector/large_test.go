@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/projector"
@@ -123,5 +125,53 @@ func TestSnapshotInParts(t *testing.T) {
 				t.Errorf("resumed behind %q: %d entries, want %d", after, len(rest), len(now)-i)
 			}
 		}
+	})
+}
+
+// Large values are not kept decoded, and are read again where an op needs them:
+// beside what the model says, on histories of few keys and large and small values.
+func TestLargeValuesAreReadWhereTheyAreNeeded(t *testing.T) {
+	runRig(t, 1, time.Hour, func(r *rig) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		value := func() events.Value {
+			if rng.IntN(4) == 0 {
+				return events.Number(int64(rng.IntN(3)))
+			}
+			return events.Text(strings.Repeat(string(rune('a'+rng.IntN(4))), []int{10, 4096, 4097, 9000}[rng.IntN(4)]))
+		}
+		op := func() events.Op {
+			k := events.Key(fmt.Sprint("k", rng.IntN(4)))
+			switch rng.IntN(8) {
+			case 0:
+				return events.Delete(k)
+			case 1:
+				return events.Increment(k, 1)
+			case 2, 3:
+				return events.Put(k, value())
+			case 4:
+				return events.Remove(k, value())
+			}
+			add := events.Add(k, value())
+			add.MoveToEnd, add.KeepLast = rng.IntN(2) == 0, int64(rng.IntN(4))
+			return add
+		}
+		for i := range 1_500 {
+			ops := make([]events.Op, 1+rng.IntN(4))
+			for i := range ops {
+				ops[i] = op()
+			}
+			r.submits("ann", ops...)
+			r.clock += events.Time(rng.IntN(600_000))
+			if i%100 == 99 {
+				r.restart(nil)
+			}
+		}
+		r.replayed(func(pr *projector.Projector) {
+			page, err := pr.List(context.Background(), "ann", events.ListQuery{}, events.Read{})
+			r.must(err, "list")
+			if got, want := projectortest.Draw(page.Entries), projectortest.Draw(r.models[0].Entries("ann", false)); got != want {
+				t.Errorf("it has\n%swant\n%s", got, want)
+			}
+		})
 	})
 }

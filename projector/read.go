@@ -271,7 +271,7 @@ func (r *reader) yieldEntry(it *pebble.Iterator, base int, yield func(events.Key
 		return false, err
 	}
 	k, _, ok := cutEscaped(it.Key()[base:])
-	row, err := decodeEntry(value)
+	row, err := decodeEntryLean(value)
 	if err != nil || !ok {
 		return false, fmt.Errorf("entry row in partition %d: %w", r.partition, errRow)
 	}

@@ -75,11 +75,22 @@ func (r *reader) source(u events.UserID, service, name string) (*sourceRow, erro
 var noEntry entryRow
 
 func (r *reader) entry(u events.UserID, k events.Key) (*entryRow, error) {
-	row, err := getRow(r, entryKey(r.buf[:0], r.partition, u, k), decodeEntry)
+	row, err := getRow(r, entryKey(r.buf[:0], r.partition, u, k), decodeEntryLean)
 	if row == nil {
 		row = &noEntry
 	}
 	return row, err
+}
+
+func (r *reader) value(u events.UserID, k events.Key) (events.Value, error) {
+	row, err := getRow(r, entryKey(r.buf[:0], r.partition, u, k), decodeEntry)
+	switch {
+	case err != nil:
+		return events.Value{}, err
+	case row == nil || row.count != 1:
+		return events.Value{}, fmt.Errorf("read state of partition %d: a value that was there is gone: %w", r.partition, errRow)
+	}
+	return row.sole.value, nil
 }
 
 func (r *reader) spot(u events.UserID, k events.Key, v events.Value) (at spot, ok bool, err error) {
@@ -145,7 +156,11 @@ func (r *reader) values(u events.UserID, k events.Key, row *entryRow) ([]events.
 	case 0:
 		return nil, nil
 	case 1:
-		return []events.Value{row.sole.value}, nil
+		if !row.away {
+			return []events.Value{row.sole.value}, nil
+		}
+		v, err := r.value(u, k)
+		return []events.Value{v}, err
 	}
 	vs := make([]events.Value, 0, min(row.count, events.KeyValuesMax))
 	err := r.elements(u, k, row.sole.spot, func(e element) bool {

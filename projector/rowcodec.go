@@ -325,13 +325,24 @@ func (e *entryRow) append(b []byte) []byte {
 	return b
 }
 
-func decodeEntry(b []byte) (*entryRow, error) {
+func decodeEntry(b []byte) (*entryRow, error) { return decodeEntryUpTo(b, math.MaxInt) }
+
+// decodeEntryLean leaves a large value away: who only compares versions, or writes
+// another value, has no use for it.
+func decodeEntryLean(b []byte) (*entryRow, error) { return decodeEntryUpTo(b, leanValueMax) }
+
+const leanValueMax = 4 << 10
+
+func decodeEntryUpTo(b []byte, valueMax int) (*entryRow, error) {
 	r := rowReader{b: b}
 	e := &entryRow{version: r.offset(), put: r.offset(), count: r.int64(), bytes: r.int64()}
 	e.sole.spot = spot{r.offset(), r.int32()}
 	e.writer, e.time = r.writer(), events.Time(r.iv())
 	e.tombs, e.floor = r.int32(), r.offset()
-	if e.count == 1 {
+	if e.count == 1 && e.bytes > int64(valueMax) {
+		e.away, r.b = true, nil
+	}
+	if e.count == 1 && !e.away {
 		e.sole.value = r.value()
 	}
 	return e, r.done("entry row")

@@ -33,7 +33,7 @@ type element struct {
 // entryRow is what is known of one key.
 //
 //	count == 0: the key is absent, and the row is the tombstone of its deletion
-//	count == 1: the value is sole, and no element rows exist
+//	count == 1: the value is sole, unless away, and no element rows exist
 //	count >= 2: sole.value is zero, and every value has its element rows
 type entryRow struct {
 	version events.Offset // of the last change, also of a deletion
@@ -41,6 +41,7 @@ type entryRow struct {
 	count   int64
 	bytes   int64   // of the values
 	sole    element // spot: the first place; value: when it is the only one
+	away    bool    // the only value is large and was left in the state: see view.value
 	writer  events.Writer
 	time    events.Time
 

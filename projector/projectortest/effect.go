@@ -12,10 +12,10 @@ type trial struct {
 	key    events.Key
 	before []Placed
 	values []Placed
-	put    bool // put, deleted, incremented, or come to be
-	effect bool // anything had an effect
-	last   int  // the last op that named it
-	taken  int  // values that the op took out of a list
+	put    bool     // put, deleted, incremented, or come to be
+	effect bool     // anything had an effect
+	last   int      // the last op that named it
+	taken  []Placed // values that the op took out of a list, those that only moved among them
 
 	// Of values, so that a list of 100,000 can be tried at all.
 	there map[events.Value]bool
@@ -54,7 +54,7 @@ func (w *trial) without(v events.Value) []Placed {
 // effect is rules 5 and 6: all ops, or none and the reason.
 func (m *Model) effect(t *Told, u *User) {
 	var trials []*trial
-	taken := 0
+	taken, bytes := 0, 0
 	refuse := func(op int, reason events.Reason, limit int64) {
 		t.Changes = nil
 		t.Verdict = events.Verdict{Outcome: events.Refused, Violations: []events.Violation{{Part: events.PartOp, Index: op, Reason: reason, Limit: limit}}}
@@ -70,6 +70,15 @@ func (m *Model) effect(t *Told, u *User) {
 			refuse(i, reason, 0)
 			return
 		}
+		if taken += len(w.taken); taken > 100_000 {
+			refuse(i, events.ReasonEffectTooBig, 100_000)
+			return
+		}
+		if bytes += bytesOf(w.taken); bytes > 4<<20 {
+			refuse(i, events.ReasonEffectTooBig, 4<<20)
+			return
+		}
+		w.taken = nil
 		if len(w.values) > 100_000 {
 			refuse(i, events.ReasonListFull, 100_000)
 			return
@@ -78,11 +87,6 @@ func (m *Model) effect(t *Told, u *User) {
 			refuse(i, events.ReasonKeyTooBig, 2<<20)
 			return
 		}
-		if taken += w.taken; taken > 200_000 {
-			refuse(i, events.ReasonEffectTooBig, 200_000)
-			return
-		}
-		w.taken = 0
 	}
 	size := 0
 	for _, w := range trials {
@@ -106,8 +110,7 @@ func (m *Model) effect(t *Told, u *User) {
 	}
 }
 
-// do carries out one op, and notes in taken how many values it took out of a
-// list, those that only moved among them.
+// do carries out one op.
 func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason) {
 	absent := len(w.values) == 0
 	switch op.Kind {
@@ -134,19 +137,19 @@ func (w *trial) do(op events.Op, off events.Offset) (reason events.Reason) {
 		w.put = true
 	case events.OpAdd:
 		if w.there[op.Value] && op.MoveToEnd {
-			w.taken++
+			w.taken = append(w.taken, Placed{Value: op.Value})
 			w.set(w.without(op.Value)...)
 		}
 		if !w.there[op.Value] {
 			w.append(Placed{op.Value, off})
 		}
 		if n := int(min(op.KeepLast, math.MaxInt32)); n > 0 && len(w.values) > n {
-			w.taken += len(w.values) - n
+			w.taken = append(w.taken, w.values[:len(w.values)-n]...)
 			w.set(w.values[len(w.values)-n:]...)
 		}
 	case events.OpRemove:
 		if w.there[op.Value] {
-			w.taken++
+			w.taken = append(w.taken, Placed{Value: op.Value})
 			w.set(w.without(op.Value)...)
 		}
 	}

@@ -23,7 +23,7 @@ type Model struct {
 	Domains    events.Domains
 	DomainsAt  events.Offset // where they were set
 	Version    uint32        // of the fold
-	LogTime    events.Time   // the greatest time of a legible record so far
+	LogTime    events.Time   // the greatest time of an event so far
 	Users      map[events.UserID]*User
 }
 
@@ -155,7 +155,6 @@ func (m *Model) Apply(off events.Offset, record []byte) (Told, error) {
 }
 
 func (m *Model) control(off events.Offset, rec *events.Record) {
-	m.LogTime = max(m.LogTime, rec.Time())
 	if rec.Epoch != nil {
 		m.Lineage = append(m.Lineage, Stretch{rec.Epoch.Log, off})
 	}
