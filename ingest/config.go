@@ -13,14 +13,15 @@ type Config struct {
 	// 0: WriteTimeoutDefault.
 	WriteTimeout time.Duration
 
-	// FoldRate is how many records a second one partition is expected to fold,
-	// at least. It says how long a partition needs to work off what waits.
-	// 0: FoldRateDefault.
+	// FoldRate is how many records a second one partition is expected to fold
+	// as long as its pace is not known. It says how long a partition needs to work
+	// off what waits. 0: FoldRateDefault.
 	FoldRate int64
 
 	// LagMax is how many records of a partition may be appended and not yet
 	// folded while more are admitted. 0: what is folded, at FoldRate, in a fifth
-	// of WriteTimeout, so that who is admitted last still gets an answer.
+	// of WriteTimeout. Fewer are admitted where they would take longer than that
+	// fifth at the pace of late, so that who is admitted last still gets an answer.
 	LagMax int64
 
 	// Now is the clock that stamps events. nil: time.Now.

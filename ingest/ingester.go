@@ -138,11 +138,15 @@ func (in *Ingester) begun(p events.Partition) error {
 // they would only wait until their callers have gone. Callers that are here at
 // once may together pass the limit by their number.
 func (in *Ingester) admit(p events.Partition) error {
-	lag := in.fold.Lag(p)
-	if lag <= in.cfg.LagMax {
+	lag, pace := in.fold.Lag(p), in.fold.Pace(p)
+	if pace <= 0 {
+		pace = time.Second / time.Duration(in.cfg.FoldRate)
+	}
+	most := min(in.cfg.LagMax, max(1, int64(in.cfg.WriteTimeout/5/pace)))
+	if lag <= most {
 		return nil
 	}
-	return &events.OverloadedError{What: "records waiting to be folded", RetryAfter: in.retryAfter(lag)}
+	return &events.OverloadedError{What: "records waiting to be folded", RetryAfter: retryAfter(lag, most, pace)}
 }
 
 // The bounds of what an OverloadedError asks its caller to wait.
@@ -153,9 +157,8 @@ const (
 
 // retryAfter estimates when the partition will have worked off half of what it
 // may have waiting: at the limit itself the next few would be refused again.
-func (in *Ingester) retryAfter(lag int64) time.Duration {
-	excess := float64(lag - in.cfg.LagMax/2)
-	seconds := excess / float64(in.cfg.FoldRate)
+func retryAfter(lag, most int64, pace time.Duration) time.Duration {
+	seconds := float64(lag-most/2) * pace.Seconds()
 	if seconds >= retryMax.Seconds() {
 		return retryMax
 	}

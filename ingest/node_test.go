@@ -163,6 +163,7 @@ func same(t testing.TB, what string, want, got any) {
 type stub struct {
 	notBegun bool
 	lag      int64
+	pace     time.Duration
 	peek     func(*events.Event) (events.Decision, bool, error)
 	append   func(ctx context.Context) error // before the record is kept
 	await    func(ctx context.Context) error
@@ -209,6 +210,8 @@ func (s *stub) Await(ctx context.Context, _ events.Partition, off events.Offset,
 }
 
 func (s *stub) Lag(events.Partition) int64 { return s.lag }
+
+func (s *stub) Pace(events.Partition) time.Duration { return s.pace }
 
 func (s *stub) FoldVersion(events.Partition) uint32 {
 	if s.notBegun {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"time"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -52,6 +53,10 @@ type Fold interface {
 	// Lag returns how many records of the partition are appended and not yet
 	// folded, 0 when that is not known.
 	Lag(p events.Partition) int64
+
+	// Pace returns how long a record of the partition took to fold of late, 0 when
+	// that is not known.
+	Pace(p events.Partition) time.Duration
 
 	// FoldVersion returns the fold version of the partition, 0 as long as its
 	// genesis has not been read: then nothing may be appended to it.

@@ -348,6 +348,31 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// Where a partition folds slowly, fewer may wait: who is admitted last must still
+// get an answer within the write timeout. One is admitted at any pace, or it would
+// never be known to have changed.
+func TestAdmissionFollowsThePace(t *testing.T) {
+	for _, c := range []struct {
+		pace time.Duration
+		most int64
+	}{
+		{0, 20_000},
+		{time.Microsecond, 20_000},
+		{time.Millisecond, 2_000},
+		{100 * time.Millisecond, 20},
+		{time.Minute, 1},
+	} {
+		for lag, admitted := range map[int64]bool{c.most: true, c.most + 1: false} {
+			s := stub{lag: lag, pace: c.pace}
+			_, err := newIngester(t, &s, &s, ingest.Config{}).Submit(t.Context(), push(1, dark), false)
+			var over *events.OverloadedError
+			if errors.As(err, &over) == admitted {
+				t.Errorf("pace %v, lag %d: %v, admitted should be %v", c.pace, lag, err, admitted)
+			}
+		}
+	}
+}
+
 // An answer that needs no record is given however much is waiting.
 func TestOverloadDoesNotKeepWhatIsKnown(t *testing.T) {
 	duplicate := events.Decision{Outcome: events.Duplicate, Verdict: events.Verdict{Outcome: events.Accepted}}

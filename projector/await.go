@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -194,6 +195,16 @@ func (pr *Projector) Lag(id events.Partition) int64 {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.lagLocked()
+}
+
+// Pace returns how long a record of the partition took to fold of late, 0 when
+// that is not known.
+func (pr *Projector) Pace(id events.Partition) time.Duration {
+	p, err := pr.partition(id)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(p.pace.Load())
 }
 
 // FoldVersion returns the fold version of the partition, 0 before its genesis.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -135,6 +137,36 @@ func TestGroupEndsWithWhatItWrites(t *testing.T) {
 		same(t, fmt.Sprintf("list %d", l), []events.Value{events.Number(values - 1), events.Number(-1)}, s.values("ann", k))
 	}
 	s.audit()
+}
+
+// A record that takes long ends its group, and tells the pace by which it is
+// known how many may wait.
+func TestGroupEndsInTime(t *testing.T) {
+	gate := newGate(memlog.New(memlog.Options{Partitions: 1, Now: siteTimer}))
+	var looks atomic.Int64
+	s := unstarted(t, gate, func(c *Config) {
+		c.Now = func() time.Time { return siteTimer().Add(time.Duration(looks.Add(1)) * groupTime / 2) }
+	})
+	s.begin()
+	gate.shut()
+	before := s.pr.Stats().Groups.Load()
+	const records = 7
+	var last events.Offset
+	for range records {
+		_, last, _ = s.send(s.asked("ann", events.Increment("n", 1)))
+	}
+	gate.open()
+	if _, err := s.pr.partitions[0].reach(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	// It looks when a group begins, and before each record but its first.
+	if n := s.pr.Stats().Groups.Load() - before; n != (records+1)/2 {
+		t.Errorf("%d records that take half the time each went in %d groups", records, n)
+	}
+	s.stop()
+	if pace := s.pr.Pace(0); pace < groupTime/2 || pace > 2*groupTime {
+		t.Errorf("the pace is %v", pace)
+	}
 }
 
 // The partition halts at a row that is damaged, and what the record did until

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -113,8 +112,11 @@ func (p pebbleLogger) Fatalf(format string, args ...any) {
 
 // openPartition loads a partition, or drops it when the log is not the one it
 // was made from.
-func (pr *Projector) openPartition(ctx context.Context, id events.Partition, keep time.Duration) (*partition, error) {
-	p := &partition{id: id, partitions: pr.log.Partitions(), db: pr.db, stats: &pr.stats, seed: pr.seed, collect: newCollector(keep)}
+func (pr *Projector) openPartition(ctx context.Context, id events.Partition, cfg *Config) (*partition, error) {
+	p := &partition{
+		id: id, partitions: pr.log.Partitions(), db: pr.db, stats: &pr.stats, seed: pr.seed, now: cfg.Now,
+		collect: newCollector(cfg.TombstonesKeep),
+	}
 	c, err := loadCut(&reader{db: pr.db, partition: id})
 	if err != nil {
 		return nil, err

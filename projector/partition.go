@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,12 +15,14 @@ import (
 )
 
 // A group ends after so many records, or once the records or what they write
-// are so large: its cost is spread thin by then, and nobody waits long for its
-// batch. One small record may write much.
+// are so large, or it has taken so long: its cost is spread thin by then, and
+// nobody waits long for its batch. One small record may write much, and one that
+// writes nothing may read much.
 const (
 	groupRecords = 512
 	groupBytes   = 2 << 20
 	groupWrites  = 8 << 20
+	groupTime    = 50 * time.Millisecond
 )
 
 // A cut is a partition at one offset. It is immutable.
@@ -41,6 +44,7 @@ type partition struct {
 	db         *pebble.DB
 	stats      *Stats
 	seed       maphash.Seed
+	now        func() time.Time
 
 	group   *group     // owned by the fold loop
 	collect *collector // owned by the fold loop
@@ -49,6 +53,10 @@ type partition struct {
 	// ahead is an offset that the log is known to have reached: what is not yet
 	// folded up to there is lag.
 	ahead atomic.Int64
+
+	// pace is how long a record took of late, in nanoseconds: a moving mean over
+	// groups. 0: not known yet.
+	pace atomic.Int64
 
 	// mu is not held while a batch becomes visible, for the store may make its
 	// writer wait long, and reads go on meanwhile. So
@@ -114,7 +122,8 @@ func (p *partition) foldGroup(recs []events.Stored) (int, error) {
 	p.hours = false
 	var size, n int
 	var stop error
-	for n < len(recs) && n < groupRecords && size < groupBytes && p.group.bytes() < groupWrites {
+	begin := p.now()
+	for n < len(recs) && n < groupRecords && size < groupBytes && p.group.bytes() < groupWrites && (n == 0 || p.now().Sub(begin) < groupTime) {
 		rec := &recs[n]
 		if rec.Offset <= now.applied.offset {
 			return 0, fmt.Errorf("partition %d: %w: offset %d after %d", p.id, events.ErrCorrupt, rec.Offset, now.applied.offset)
@@ -135,8 +144,18 @@ func (p *partition) foldGroup(recs []events.Stored) (int, error) {
 		if err := p.commit(&now, decisions); err != nil {
 			return 0, err
 		}
+		p.keepPace(p.now().Sub(begin), n)
 	}
 	return n, stop
+}
+
+// keepPace takes in how long a group of n records took. Only the fold loop calls it.
+func (p *partition) keepPace(took time.Duration, n int) {
+	each := int64(took) / int64(n)
+	if was := p.pace.Load(); was > 0 {
+		each = (3*was + each) / 4
+	}
+	p.pace.Store(max(each, 1))
 }
 
 // foldOne folds one record into the group, and moves now on.

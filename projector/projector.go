@@ -41,6 +41,10 @@ type Config struct {
 
 	// Logger gets what operators must know. nil discards it.
 	Logger *slog.Logger
+
+	// Now is the clock by which the fold is paced: how long its groups take, and
+	// when one ends. No verdict depends on it. nil: time.Now.
+	Now func() time.Time
 }
 
 // Validate reports all faults at once.
@@ -99,6 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Projector, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now //nolint:forbidigo // where the clock comes in when nobody gives one
+	}
 	db, err := openState(&cfg)
 	if err != nil {
 		return nil, err
@@ -112,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Projector, error) {
 		caughtUp: make(chan struct{}),
 	}
 	for id := range events.Partition(cfg.Log.Partitions()) {
-		p, err := pr.openPartition(ctx, id, cfg.TombstonesKeep)
+		p, err := pr.openPartition(ctx, id, &cfg)
 		if err != nil {
 			return nil, errors.Join(err, db.Close())
 		}

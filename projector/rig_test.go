@@ -40,6 +40,9 @@ type rig struct {
 // bookmarkEvery is short, because a bookmark is what says that a watch has all.
 const bookmarkEvery = 500 * time.Microsecond
 
+// stopped is a clock that stands still.
+func stopped() time.Time { return time.Time{} }
+
 // newRig makes a log and a disk; start makes a node of them.
 func newRig(partitions int32, keep time.Duration) *rig {
 	r := &rig{partitions: partitions, keep: keep, bookmark: bookmarkEvery, clock: 1_700_000_000_000, disk: vfs.NewCrashableMem()}
@@ -94,6 +97,7 @@ func (r *rig) start(backlog func()) {
 	ctx := context.Background()
 	pr, err := projector.Open(ctx, projector.Config{
 		Log: r.log, Dir: "state", FS: r.disk, TombstonesKeep: r.keep, BookmarkEvery: r.bookmark, CacheBytes: 1 << 20,
+		Now: stopped, // so that a backlog is one group
 	})
 	r.must(err, "open")
 	r.wentOn = pr.Status()[0].Applied >= 0
@@ -184,7 +188,7 @@ func (r *rig) fold(p events.Partition) {
 func (r *rig) replayed(look func(*projector.Projector)) {
 	log := r.log.Clone()
 	pr, err := projector.Open(context.Background(), projector.Config{
-		Log: log, Dir: "replay", FS: vfs.NewMem(), TombstonesKeep: r.keep, BookmarkEvery: bookmarkEvery, CacheBytes: 1 << 20,
+		Log: log, Dir: "replay", FS: vfs.NewMem(), TombstonesKeep: r.keep, BookmarkEvery: bookmarkEvery, CacheBytes: 1 << 20, Now: stopped,
 	})
 	r.must(err, "open for replay")
 	ctx, cancel := context.WithCancel(context.Background())

@@ -45,7 +45,7 @@ func newSite(t testing.TB, partitions int32, set ...func(*Config)) *site {
 }
 
 func unstarted(t testing.TB, log startable, set ...func(*Config)) *site {
-	s := &site{t: t, log: log, now: siteTime, cfg: Config{Log: log, Dir: "state", FS: vfs.NewMem(), CacheBytes: 1 << 20}}
+	s := &site{t: t, log: log, now: siteTime, cfg: Config{Log: log, Dir: "state", FS: vfs.NewMem(), CacheBytes: 1 << 20, Now: siteTimer}}
 	for _, f := range set {
 		f(&s.cfg)
 	}
