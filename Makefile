@@ -19,8 +19,7 @@ TOOL  := $(GO) tool -modfile=internal/tools/go.mod
 BUF   := $(TOOL) buf
 LINT  := $(TOOL) golangci-lint
 
-# Tags: invariants turns a broken assertion from an error into a panic, prove
-# adds the long proofs.
+# Tags: invariants turns a broken assertion from an error into a panic.
 TAGS ?= invariants
 # What to test; `make race PKG=./ingest` narrows it.
 PKG ?= ./...
@@ -71,11 +70,6 @@ histories: ## Compare N random histories with the naive model (500000, from SEED
 planted: ## Build in each planted fault and see that a test finds it
 	$(GO) test -count=1 -v $(ARGS) ./internal/planted
 
-PROVE_TIMEOUT ?= 6h
-.PHONY: prove
-prove: ## Run the long proofs (TestProve..., tag prove; hours)
-	$(GO) test -tags 'invariants prove' -run '^TestProve' -count=1 -timeout $(PROVE_TIMEOUT) -v $(ARGS) $(PKG)
-
 BENCH ?= .
 COUNT ?= 6
 .PHONY: bench
@@ -120,7 +114,7 @@ vet: ## Compile and vet everything, without tags and under all of ours
 # Planted bugs are found by their names, so that none stops compiling unseen.
 	$(GO) vet ./...
 	@planted=$$(git grep --untracked -hoE '^//go:build planted[a-z_]*' -- '*.go' | awk '{print $$2}' | sort -u | tr '\n' ' '); \
-	(set -x; $(GO) vet -tags "invariants prove $$planted" ./...)
+	(set -x; $(GO) vet -tags "invariants $$planted" ./...)
 
 .PHONY: fmt
 fmt: ## Format code and schemas

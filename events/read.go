@@ -44,7 +44,7 @@ type DeltaQuery struct {
 type Delta struct {
 	History  LogID // the genesis log id of the user's partition
 	Position Position
-	Changes  []Change // each key once, in the order of their last changes; of everything, in order of key
+	Changes  []Change // each key once, in order of key
 
 	// More says that the delta does not fit one answer; Changes is empty and
 	// Position is the one asked from. Watch sends it in parts.

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -85,6 +86,8 @@ type Projector struct {
 	partitions []*partition // immutable after Open
 	stats      Stats
 	seed       maphash.Seed
+	now        func() time.Time
+	lostSaid   atomic.Int64 // when a lost position was last logged, in nanoseconds of now
 
 	caughtUp chan struct{} // closed once every partition has reached where the log stood at Run
 }
@@ -116,6 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Projector, error) {
 		logger:   cfg.Logger,
 		bookmark: cfg.BookmarkEvery,
 		seed:     maphash.MakeSeed(),
+		now:      cfg.Now,
 		caughtUp: make(chan struct{}),
 	}
 	for id := range events.Partition(cfg.Log.Partitions()) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -61,9 +62,17 @@ func (pr *Projector) place(ctx context.Context, p *partition, pos events.Positio
 
 func (pr *Projector) lost(p *partition, pos events.Position) bool {
 	pr.stats.Lost.Add(1)
-	pr.logger.Warn("a reader has a position that is not of this history", "partition", p.id, "position", pos.String())
+	now, said := pr.now().UnixNano(), pr.lostSaid.Load()
+	if now-said >= int64(lostEvery) && pr.lostSaid.CompareAndSwap(said, now) {
+		pr.logger.Warn("a reader has a position that is not of this history; others are only counted for a while",
+			"partition", p.id, "position", pos.String())
+	}
 	return false
 }
+
+// lostEvery is how often at most the log tells of a lost position: any device may
+// send as many as it likes.
+const lostEvery = time.Second
 
 // holds reports whether pos is a place of this history, and whether that is
 // certain already.

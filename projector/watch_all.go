@@ -224,7 +224,11 @@ func (w *feedWatch) load(ctx context.Context, p *partition, d *decided) (*events
 	}
 	s := p.snapshot()
 	defer s.close()
-	return s.changeEvent(rec.Event, d.offset)
+	ev, err := s.changeEvent(rec.Event, d.offset)
+	if err == nil && ev == nil {
+		err = fmt.Errorf("event at offset %d of partition %d was accepted, and has no row: %w", d.offset, p.id, errRow)
+	}
+	return ev, err
 }
 
 // changeEvent makes the event that was accepted at off, nil when it was not.

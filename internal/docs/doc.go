@@ -1,0 +1,7 @@
+// Package docs has the tests of what the documents say of the code.
+//
+// What comes in: the Markdown files of the repository. What goes out: nothing;
+// there is no code here but tests. They refuse a document that names a test, a
+// file or a make target which is not there. That the examples of the README work
+// is shown by package process.
+package docs
