@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -18,14 +16,11 @@ import (
 // openState opens the database of the state. One of another format is dropped.
 func openState(cfg *Config) (*pebble.DB, error) {
 	fs := cfg.FS
-	if fs == nil {
-		fs = vfs.Default
-	}
 	if err := fs.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	for {
-		db, err := pebble.Open(cfg.Dir, stateOptions(cfg, fs))
+		db, err := pebble.Open(cfg.Dir, stateOptions(cfg))
 		if err != nil {
 			return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
 		}
@@ -66,25 +61,23 @@ func ourFormat(db *pebble.DB) (bool, error) {
 }
 
 // stateOptions tunes Pebble for the state: no WAL, because the log is the
-// truth and what was lost is folded again; large memtables, because hot rows
-// are written over and over; filters, because most look-ups of a new key find
-// nothing.
-func stateOptions(cfg *Config, fs vfs.FS) *pebble.Options {
+// truth and what was lost is folded again; filters, because most look-ups of a
+// new key find nothing.
+func stateOptions(cfg *Config) *pebble.Options {
+	logger := pebbleLogger{cfg.Logger, cfg.Exit}
 	opts := &pebble.Options{
-		FS:                          fs,
+		FS:                          stateFS{cfg.FS, func(err error) { logger.Fatalf("%v", err) }},
 		DisableWAL:                  true,
 		CacheSize:                   cfg.CacheBytes,
-		MemTableSize:                64 << 20,
+		MemTableSize:                cfg.memTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               256 << 20,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      pebbleLogger{cfg.Logger},
-	}
-	if opts.CacheSize == 0 {
-		opts.CacheSize = cacheBytes
+		Logger:                      logger,
+		EventListener:               stateEvents(cfg.Logger),
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -94,7 +87,10 @@ func stateOptions(cfg *Config, fs vfs.FS) *pebble.Options {
 }
 
 // pebbleLogger passes what Pebble says to slog.
-type pebbleLogger struct{ l *slog.Logger }
+type pebbleLogger struct {
+	l    *slog.Logger
+	exit func(code int)
+}
 
 func (p pebbleLogger) Infof(format string, args ...any) {
 	p.l.Debug("store", "store", "state", "says", fmt.Sprintf(format, args...))
@@ -104,10 +100,35 @@ func (p pebbleLogger) Errorf(format string, args ...any) {
 	p.l.Error("store", "store", "state", "says", fmt.Sprintf(format, args...))
 }
 
-// Fatalf ends the process: Pebble calls it when it cannot go on safely.
+// Fatalf ends the process: Pebble calls it when it cannot go on safely, and does
+// not expect it to return. It does not do so either where a hook has taken the
+// place of the end of the process.
 func (p pebbleLogger) Fatalf(format string, args ...any) {
 	p.l.Error("store cannot go on", "store", "state", "says", fmt.Sprintf(format, args...))
-	os.Exit(1)
+	p.exit(1)
+	select {}
+}
+
+// stateEvents are the events of the store that an operator has to know of.
+//
+// Damage is among them, and not the end of the process, which Pebble would make
+// of it: who reads what is damaged gets an error, a partition whose fold does
+// halts, and everything else goes on.
+func stateEvents(l *slog.Logger) *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			l.Error("store", "store", "state", "err", err)
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			l.Error("state is damaged", "path", info.Path, "err", info.Details)
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			l.Warn("the fold stalls", "reason", info.Reason)
+		},
+		WriteStallEnd: func() {
+			l.Warn("the fold goes on")
+		},
+	}
 }
 
 // openPartition loads a partition, or drops it when the log is not the one it

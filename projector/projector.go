@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,41 @@ type Config struct {
 	// Now is the clock by which the fold is paced: how long its groups take, and
 	// when one ends. No verdict depends on it. nil: time.Now.
 	Now func() time.Time
+
+	// Exit ends the process when the store of the state cannot go on, above all
+	// after an error of writing its manifest: what is on the disk then only the next
+	// start can say. nil is os.Exit. If it returns, as in tests, the goroutine that
+	// met the error stops for ever, with whatever it holds: then nothing more comes
+	// of this projector, and nobody may wait for its calls, nor for Close.
+	Exit func(code int)
+
+	memTableBytes uint64 // 0: memTableBytes; other sizes are for tests
+}
+
+// withDefaults returns the configuration with nothing left open.
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.BookmarkEvery == 0 {
+		c.BookmarkEvery = bookmarkEvery
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = cacheBytes
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Exit == nil {
+		c.Exit = os.Exit
+	}
+	if c.Now == nil {
+		c.Now = time.Now //nolint:forbidigo // where the clock comes in when nobody gives one
+	}
+	if c.memTableBytes == 0 {
+		c.memTableBytes = memTableBytes
+	}
+	return c
 }
 
 // Validate reports all faults at once.
@@ -74,6 +110,11 @@ func (c *Config) Validate() error {
 const (
 	bookmarkEvery = 10 * time.Second
 	cacheBytes    = 128 << 20
+
+	// memTableBytes is the size of a memtable. It is large, because hot rows are
+	// written over and over, and all but the last writing of each is then dropped in
+	// memory.
+	memTableBytes = 64 << 20
 )
 
 // A Projector holds the state of all partitions of a log, and answers from it.
@@ -100,15 +141,7 @@ func Open(ctx context.Context, cfg Config) (*Projector, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.BookmarkEvery == 0 {
-		cfg.BookmarkEvery = bookmarkEvery
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now //nolint:forbidigo // where the clock comes in when nobody gives one
-	}
+	cfg = cfg.withDefaults()
 	db, err := openState(&cfg)
 	if err != nil {
 		return nil, err

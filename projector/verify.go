@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -79,14 +77,8 @@ func openStored(cfg Config) (*pebble.DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	fs := cfg.FS
-	if fs == nil {
-		fs = vfs.Default
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	opts := stateOptions(&cfg, fs)
+	cfg = cfg.withDefaults()
+	opts := stateOptions(&cfg)
 	opts.ReadOnly, opts.ErrorIfNotExists = true, true
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
