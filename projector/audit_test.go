@@ -195,13 +195,10 @@ func (a *audit) list(what string, id entryID, e *entryRow) error {
 func (s *site) audit() {
 	s.t.Helper()
 	for _, p := range s.pr.partitions {
-		err := p.still(func(_ *cut, r *reader) error {
-			faults, err := audited(r)
-			for _, f := range faults {
-				s.t.Errorf("partition %d: %s", p.id, f)
-			}
-			return err
-		})
+		faults, err := s.pr.Audit(p.id)
+		for _, f := range faults {
+			s.t.Errorf("partition %d: %s", p.id, f)
+		}
 		if err != nil {
 			s.t.Error(err)
 		}

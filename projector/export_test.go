@@ -11,6 +11,13 @@ import (
 
 // What tests see of the inside.
 
+// WithSmallMemTables makes the store flush and compact after little, so that
+// tests meet both at many points of a short history.
+func WithSmallMemTables(c Config) Config {
+	c.memTableBytes = 8 << 10
+	return c
+}
+
 // Flush makes what was committed so far survive a crash.
 func (pr *Projector) Flush() error { return pr.db.Flush() }
 
@@ -102,6 +109,15 @@ func (s *snapshot) withoutDeletions(rows map[string]string) error {
 		}
 		return true, err
 	})
+}
+
+// Audit returns what rows of a partition do not fit each other.
+func (pr *Projector) Audit(id events.Partition) (faults []string, err error) {
+	err = pr.partitions[id].still(func(_ *cut, r *reader) error {
+		faults, err = audited(r)
+		return err
+	})
+	return faults, err
 }
 
 // EntryRow tells what is stored of a key.

@@ -238,8 +238,7 @@ func (p *partition) commit(now *cut, decisions []decided) error {
 	}
 	err = batch.Commit(pebble.NoSync)
 	if err == nil && plantOffsetApart {
-		// The store may write its memtable at any time; here it does so between.
-		err = errors.Join(p.db.Flush(), p.db.Set(appliedKey(nil, p.id), now.applied.append(nil), pebble.NoSync))
+		err = p.db.Set(appliedKey(nil, p.id), now.applied.append(nil), pebble.NoSync)
 	}
 	if err != nil {
 		return fmt.Errorf("write state of partition %d: %w", p.id, err)

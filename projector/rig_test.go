@@ -30,6 +30,8 @@ type rig struct {
 	pr   *projector.Projector // nil while the node is down
 	stop func() error         // ends pr
 
+	configure func(*projector.Config) // changes how nodes are opened; nil leaves it
+
 	wentOn  bool // when it started last, there was a state that fits the log
 	mayHalt bool // it need not come to the end of the log when it starts
 
@@ -66,6 +68,21 @@ func (r *rig) must(err error, format string, args ...any) {
 	}
 }
 
+// tried returns the failure that f panics with, if any.
+func tried(f func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, ok := p.(failure)
+			if !ok {
+				panic(p)
+			}
+			err = f.error
+		}
+	}()
+	f()
+	return nil
+}
+
 func (r *rig) newID() (id [16]byte) {
 	r.made++
 	binary.BigEndian.PutUint64(id[8:], r.made)
@@ -91,14 +108,23 @@ func (r *rig) forgetModels() {
 	}
 }
 
+// config is how a node is opened.
+func (r *rig) config(log events.Log, dir string, fs vfs.FS) projector.Config {
+	cfg := projector.Config{
+		Log: log, Dir: dir, FS: fs, TombstonesKeep: r.keep, BookmarkEvery: r.bookmark, CacheBytes: 1 << 20,
+		Now: stopped, // so that a backlog is one group
+	}
+	if r.configure != nil {
+		r.configure(&cfg)
+	}
+	return cfg
+}
+
 // start opens the node on the rig's log and disk. What backlog appends comes
 // before the node folds anything, so that it is folded as a group.
 func (r *rig) start(backlog func()) {
 	ctx := context.Background()
-	pr, err := projector.Open(ctx, projector.Config{
-		Log: r.log, Dir: "state", FS: r.disk, TombstonesKeep: r.keep, BookmarkEvery: r.bookmark, CacheBytes: 1 << 20,
-		Now: stopped, // so that a backlog is one group
-	})
+	pr, err := projector.Open(ctx, r.config(r.log, "state", r.disk))
 	r.must(err, "open")
 	r.wentOn = pr.Status()[0].Applied >= 0
 	r.must(r.log.Begin(ctx), "begin")
@@ -186,20 +212,39 @@ func (r *rig) fold(p events.Partition) {
 // and compares what it comes to: what stands at an offset stands there for ever,
 // whatever came between. Then it lends the other node.
 func (r *rig) replayed(look func(*projector.Projector)) {
-	log := r.log.Clone()
-	pr, err := projector.Open(context.Background(), projector.Config{
-		Log: log, Dir: "replay", FS: vfs.NewMem(), TombstonesKeep: r.keep, BookmarkEvery: bookmarkEvery, CacheBytes: 1 << 20, Now: stopped,
+	r.caughtUp(r.config(r.log.Clone(), "replay", vfs.NewMem()), nil, func(pr *projector.Projector) {
+		r.compare(pr)
+		look(pr)
 	})
-	r.must(err, "open for replay")
+}
+
+// caughtUp lends another node, once it has folded what there is in its log; and
+// before, when it has folded nothing yet.
+func (r *rig) caughtUp(cfg projector.Config, before, look func(*projector.Projector)) {
+	pr, err := projector.Open(context.Background(), cfg)
+	r.must(err, "open another node")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- pr.Run(ctx) }()
 	defer func() {
 		cancel()
-		r.must(errors.Join(<-done, pr.Close()), "close the replay")
+		r.must(errors.Join(<-done, pr.Close()), "close the other node")
 	}()
+	if before != nil {
+		err := tried(func() { before(pr) })
+		if err != nil {
+			done <- nil // it does not run yet
+			panic(failure{err})
+		}
+	}
+	go func() { done <- pr.Run(ctx) }()
 	<-pr.CaughtUp()
-	r.must(pr.Ready(), "replay")
+	r.must(pr.Ready(), "the other node")
+	look(pr)
+}
+
+// compare compares another node, which has come as far, with this one: both
+// hashes, and the rows.
+func (r *rig) compare(pr *projector.Projector) {
 	for _, m := range r.models {
 		if r.pr.LogHash(m.Partition) != pr.LogHash(m.Partition) {
 			r.fail("log hashes of partition %d differ", m.Partition)
@@ -213,7 +258,6 @@ func (r *rig) replayed(look func(*projector.Projector)) {
 		}
 		r.compareRows(m.Partition, pr)
 	}
-	look(pr)
 }
 
 // compareRows compares the rows as they are stored.

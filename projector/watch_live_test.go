@@ -29,17 +29,13 @@ func runRig(t *testing.T, partitions int32, keep time.Duration, test func(*rig))
 			t.Error(err)
 		}
 	}()
-	defer func() {
-		if p := recover(); p != nil {
-			f, ok := p.(failure)
-			if !ok {
-				panic(p)
-			}
-			t.Fatal(f.error)
-		}
-	}()
-	r.start(nil)
-	test(r)
+	err := tried(func() {
+		r.start(nil)
+		test(r)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // What is written while a device is told what there is comes to it as well, and
