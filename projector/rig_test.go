@@ -252,8 +252,10 @@ func (r *rig) compare(pr *projector.Projector) {
 		for u := range m.Users {
 			was, err := r.pr.VerdictHash(u)
 			r.must(err, "verdict hash")
-			if is, err := pr.VerdictHash(u); err != nil || is != was {
-				r.fail("verdict hashes of %q differ (%v)", u, err)
+			is, err := pr.VerdictHash(u)
+			r.must(err, "verdict hash of the other node")
+			if is != was {
+				r.fail("verdict hashes of %q differ", u)
 			}
 		}
 		r.compareRows(m.Partition, pr)
