@@ -136,6 +136,15 @@ func (pr *Projector) LoseElements(u events.UserID, k events.Key) error {
 	return pr.db.DeleteRange(prefix, after(bytes.Clone(prefix)), pebble.NoSync)
 }
 
+// Forgot reports whether the deletion of a key that is absent, and tombstones of
+// values that a list has lost, were dropped.
+func (pr *Projector) Forgot(u events.UserID, k events.Key) (deletion, values bool, err error) {
+	s := pr.partitionOf(u).snapshot()
+	defer s.close()
+	e, err := s.entry(u, k)
+	return err == nil && e.version == 0, err == nil && e.floor > 0, err
+}
+
 // DamageTombstone makes the oldest tombstone of a key illegible, and returns what
 // makes it whole again.
 func (pr *Projector) DamageTombstone(u events.UserID, k events.Key) (repair func(*Projector) error, err error) {

@@ -119,6 +119,9 @@ func (j *judge) tell(kc *keyChange) (events.Change, error) {
 		c.Kind = events.Deleted
 	case kc.patchable() && kc.patchBytes() <= kc.after.bytes:
 		c.Kind, c.Removed, c.Added = events.Patched, valuesOf(kc.tombs), valuesOf(kc.added)
+		if plantPatchUnlessPresent {
+			c.Added = kc.unknown()
+		}
 	default:
 		c.Kind = events.Replaced
 		kept, err := j.kept(kc)
@@ -205,6 +208,14 @@ func plainChanges(ev *events.Event, off events.Offset) []events.Change {
 
 // patchable reports whether who has the values of before can be told by patch.
 func (kc *keyChange) patchable() bool { return kc.after.put != kc.after.version }
+
+// unknown returns the values of added that were not in before, by the plant that
+// takes a reader for one that appends a value unless it has it.
+func (kc *keyChange) unknown() []events.Value {
+	return slices.DeleteFunc(valuesOf(kc.added), func(v events.Value) bool {
+		return slices.ContainsFunc(kc.removed, func(e element) bool { return e.value == v })
+	})
+}
 
 func (kc *keyChange) patchBytes() int64 {
 	return sizeOf(kc.tombs) + sizeOf(kc.added)

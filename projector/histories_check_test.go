@@ -152,6 +152,7 @@ func (w *world) checkAll() {
 		w.checkHistory(u)
 		w.checkUserWatch(u)
 	}
+	w.meetsTombstones()
 	w.checkUsers()
 	w.checkRecall()
 	w.checkWatch()
@@ -205,7 +206,7 @@ func (w *world) advanced(u events.UserID, was *projectortest.Replica) *projector
 	if d.SnapshotRequired {
 		w.must(r.TakeSnapshot(w.snapshotOf(w.pr, events.SnapshotQuery{User: u, Device: true, Known: r.Position})), "snapshot")
 	} else {
-		w.checkChanges(m, u, r.Position, d.Changes)
+		w.checkChanges(m, u, r, d.Changes)
 		r.Take(d.Changes, d.Position)
 	}
 	if got, want := r.String(), projectortest.Draw(m.Entries(u, true)); got != want {
@@ -227,8 +228,28 @@ func (w *world) meetsPosition(m *projectortest.Model, pos events.Position, below
 	}
 }
 
-// checkChanges compares a delta with the model's, to the letter.
-func (w *world) checkChanges(m *projectortest.Model, u events.UserID, from events.Position, got []events.Change) {
+// meetsTombstones counts what was forgotten.
+func (w *world) meetsTombstones() {
+	for _, m := range w.models {
+		for u, user := range m.Users {
+			for k, held := range user.Keys {
+				deletion, values, err := w.pr.Forgot(u, k)
+				w.must(err, "entry row")
+				if deletion && held.Version > 0 {
+					w.met["a deletion was forgotten"]++
+				}
+				if values {
+					w.met["a list has forgotten values"]++
+				}
+			}
+		}
+	}
+}
+
+// checkChanges compares a delta for what a device has with the model's, to the
+// letter.
+func (w *world) checkChanges(m *projectortest.Model, u events.UserID, has *projectortest.Replica, got []events.Change) {
+	from := has.Position
 	offset := from.Offset
 	if from.IsZero() {
 		offset = -1
@@ -246,6 +267,10 @@ func (w *world) checkChanges(m *projectortest.Model, u events.UserID, from event
 		switch c.Kind {
 		case events.Patched:
 			w.met["a delta had a patch"]++
+			held := has.Values(c.Key)
+			if slices.ContainsFunc(c.Added, func(v events.Value) bool { return slices.Contains(held, v) }) {
+				w.met["a patch moved a value that the device had"]++
+			}
 		case events.Deleted:
 			w.met["a delta had a deletion"]++
 		case events.Replaced:
@@ -513,7 +538,7 @@ func (w *world) checkUserWatch(u events.UserID) {
 	if end.SnapshotRequired {
 		return
 	}
-	w.checkChanges(m, u, r.Position, changes)
+	w.checkChanges(m, u, r, changes)
 	r.Take(changes, end.Position)
 	if got, want := r.String(), projectortest.Draw(m.Entries(u, true)); got != want || r.Position != m.Position() {
 		w.fail("a device of %q watched to %v and has\n%swant\n%s", u, r.Position, got, want)

@@ -1,6 +1,7 @@
 package projector_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -40,11 +41,13 @@ var mustHappen = []string{
 	"an event was forked", "an event was reused", "a record was malformed", "a record was control",
 	"a duplicate repeated conflicts", "a duplicate repeated a refusal",
 	"a guard had the version, but of a lost tail", "a request was forgotten after its day",
-	"a push was taken back", "a push that was taken back had been accepted",
+	"a cloned device forked", "a push was taken back", "a push that was taken back had been accepted",
 	"a peek was final", "a peek left out a conflict",
-	"a directory was put back", "a state went on after a start", "a state did not fit the log", "records were folded as a group",
-	"a delta had a patch", "a delta had a deletion", "a position was of a lost tail", "a position was older than the domains",
-	"a position was below the horizon", "a snapshot called something unchanged",
+	"a directory was put back", "a log was kept without its state", "a newer state met an older log",
+	"a state went on after a start", "a state did not fit the log", "records were folded as a group",
+	"a delta had a patch", "a patch moved a value that the device had", "a delta had a deletion", "a position was of a lost tail", "a position was older than the domains",
+	"a position was below the horizon", "a deletion was forgotten", "a list has forgotten values",
+	"a snapshot called something unchanged",
 	"a snapshot was resumed", "a snapshot was resumed after a change",
 	"a partition halted", "a decision was recalled", "a watch was replayed",
 }
@@ -220,6 +223,7 @@ func (w *world) restarts() {
 		disk, how = w.crashed(w.disks[i]), fmt.Sprintf("copy %d of the state", i)
 	case n < 7:
 		disk, how = vfs.NewCrashableMem(), "no state"
+		w.met["a log was kept without its state"]++
 	}
 	w.must(w.stop(), "stop")
 	log := w.log.Clone()
@@ -228,6 +232,9 @@ func (w *world) restarts() {
 		log = w.logs[i].Clone()
 		how += fmt.Sprintf(" and copy %d of the log", i)
 		w.met["a directory was put back"]++
+		if disk == w.disk && w.isAhead(log) {
+			w.met["a newer state met an older log"]++
+		}
 		w.forgetModels()
 	}
 	w.say("the node starts with %s", how)
@@ -246,6 +253,19 @@ func (w *world) restarts() {
 	if w.pr.Stats().Rebuilt.Load() > 0 {
 		w.met["a state did not fit the log"]++
 	}
+}
+
+// isAhead reports whether the state, which was closed cleanly, has applied more
+// than a log holds.
+func (w *world) isAhead(log *memlog.Log) bool {
+	for p, m := range w.models {
+		tail, err := log.Tail(context.Background(), events.Partition(p))
+		w.must(err, "tail")
+		if tail < m.Applied {
+			return true
+		}
+	}
+	return false
 }
 
 // letter draws any letter. Its writer does not know of what came before it.

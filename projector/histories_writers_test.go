@@ -44,6 +44,7 @@ type device struct {
 	accepted events.PushID // the last push it knows to be accepted
 	last     *events.Event // the last push it sent
 	back     bool          // last took back another
+	cloned   bool          // there are two of it
 	replica  *projectortest.Replica
 }
 
@@ -67,7 +68,7 @@ func (w *world) push(d *device) *letter {
 	case n < 17 && len(w.pushes) > 0:
 		name.After = one(w, w.pushes).Push.ID
 	}
-	ev := &events.Event{User: d.user, Writer: events.Writer{Kind: events.WriterDevice, ID: d.id}, Push: name, Ops: w.ops()}
+	ev := &events.Event{User: d.user, Writer: events.Writer{Kind: events.WriterDevice, ID: d.id}, Push: name, Ops: w.ops(d.user)}
 	w.guard(ev, d.replica, w.rng.IntN(3))
 	d.seq, d.last, d.back = name.Seq, ev, false
 	w.pushes = append(w.pushes, ev)
@@ -86,10 +87,13 @@ func (w *world) settles(d *device, ev *events.Event, told events.Decision) {
 		w.say("%s does not get the answer", d.id)
 		return
 	}
+	if d.cloned && told.Outcome == events.Forked {
+		w.met["a cloned device forked"]++
+	}
 	switch {
 	case told.Outcome == events.Forked && w.chance(50): // as the design says
 		fresh := w.newDevice(d.user)
-		d.id, d.seq, d.accepted, d.last = fresh.id, 0, events.PushID{}, nil
+		d.id, d.seq, d.accepted, d.last, d.cloned = fresh.id, 0, events.PushID{}, nil, false
 	case told.Outcome == events.Forked: // a careless one
 		d.accepted = told.AcceptedID
 	case told.Verdict.Outcome == events.Accepted:
@@ -141,7 +145,9 @@ func (w *world) takesPushBack() {
 // clonesDevice makes two of one: a device that was restored from a copy of
 // itself, while the other goes on.
 func (w *world) clonesDevice() {
-	twin := *one(w, w.devices)
+	d := one(w, w.devices)
+	d.cloned = true
+	twin := *d
 	twin.replica = twin.replica.Clone()
 	w.devices = append(w.devices, &twin)
 	w.say("%s is cloned", twin.id)
@@ -178,7 +184,7 @@ func (w *world) ask(ev *events.Event) *letter {
 			return w.letterOf(one(w, named), nil)
 		}
 	}
-	ev.Ops = w.ops()
+	ev.Ops = w.ops(ev.User)
 	if w.chance(40) {
 		w.guard(ev, one(w, w.past[ev.User]), 1+w.rng.IntN(3))
 	}
@@ -189,7 +195,7 @@ func (w *world) ask(ev *events.Event) *letter {
 	return w.letterOf(ev, nil)
 }
 
-func (w *world) ops() (ops []events.Op) {
+func (w *world) ops(u events.UserID) (ops []events.Op) {
 	for range w.rng.IntN(4) {
 		k, v := one(w, worldKeys), one(w, worldValues)
 		if w.rng.IntN(200) == 0 {
@@ -207,6 +213,9 @@ func (w *world) ops() (ops []events.Op) {
 		default:
 			op := events.Add(k, v)
 			op.MoveToEnd = w.chance(30)
+			if w.chance(30) {
+				w.aimAtMove(&op, u)
+			}
 			if w.chance(25) {
 				op.KeepLast = int64(1 + w.rng.IntN(3))
 			}
@@ -214,6 +223,21 @@ func (w *world) ops() (ops []events.Op) {
 		}
 	}
 	return ops
+}
+
+// aimAtMove makes the op move a value of a list to its end, if the user has one.
+func (w *world) aimAtMove(op *events.Op, u events.UserID) {
+	user := w.modelOf(u).Users[u]
+	if user == nil {
+		return
+	}
+	for _, k := range []events.Key{"list", "doc", "list/a", "list\x00"} {
+		if held := user.Keys[k]; held != nil && len(held.Values) > 1 {
+			op.Key, op.MoveToEnd = k, true
+			op.Value = held.Values[w.rng.IntN(len(held.Values)-1)].Value // of what is not at the end
+			return
+		}
+	}
 }
 
 // guard adds guards: mostly of what the replica has, under the log id that it

@@ -23,4 +23,5 @@ const (
 	plantStateUnchecked      = false // a state goes on from any log
 	plantBelowHorizon        = false // a delta is given although deletions have been forgotten
 	plantPeekLists           = false // a look ahead lists guards that may yet hold
+	plantPatchUnlessPresent  = false // a patch leaves out what the reader has, and so does not move it
 )

@@ -24,4 +24,5 @@ var (
 	plantStateUnchecked      = planted == "state-unchecked"
 	plantBelowHorizon        = planted == "below-horizon"
 	plantPeekLists           = planted == "peek-lists"
+	plantPatchUnlessPresent  = planted == "patch-unless-present"
 )

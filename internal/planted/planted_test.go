@@ -40,7 +40,7 @@ var faults = []fault{
 	{projector, "planted", "dedupe-without-digest", "a retry is told by its name alone", []string{histories}},
 	{projector, "planted", "row-presence", "a request is known as long as its row is stored", []string{histories}},
 	{projector, "planted", "recreation-no-put", "a key that comes to be does not count as put", []string{histories, "TestFoldScripts/lists"}},
-	{projector, "planted", "ack-before-apply", "a verdict is told before its effect can be read", []string{histories}},
+	{projector, "planted", "ack-before-apply", "a verdict is told before its effect can be read", []string{"TestNothingIsToldBeforeItCanBeRead"}},
 	{projector, "planted", "offset-apart", "the applied offset is written after the effects", []string{"TestStateAfterACrash"}},
 	{projector, "planted", "no-check-at-offset", "whatever stands at the offset is taken for ours", []string{histories}},
 	{projector, "planted", "bookmark-early", "a watcher is told a position before its changes", []string{histories}},
@@ -56,6 +56,7 @@ var faults = []fault{
 	{projector, "planted", "state-unchecked", "a state goes on from any log", []string{histories, "TestFoldScripts/lineage"}},
 	{projector, "planted", "below-horizon", "a delta is given although deletions have been forgotten", []string{histories, "TestFoldScripts/horizon"}},
 	{projector, "planted", "peek-lists", "a look ahead lists guards that may yet hold", []string{histories, "TestFoldScripts/guards"}},
+	{projector, "planted", "patch-unless-present", "a patch leaves out what the reader has, and so does not move it", []string{histories, "TestFoldScripts/lists"}},
 
 	{pebblelog, "planted_publish_before_sync", "", "readers see a record before it is synced", []string{"TestNothingIsSeenBeforeTheSync"}},
 	{pebblelog, "planted_retry_after_fsync_error", "", "a sync that failed is tried again", []string{"TestLostSync"}},
