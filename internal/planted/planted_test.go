@@ -99,6 +99,24 @@ func TestEveryFaultIsInTheTable(t *testing.T) {
 	}
 }
 
+// The table is also in the guarantees, for those who want to know what their
+// proofs can find.
+func TestEveryFaultIsInTheGuarantees(t *testing.T) {
+	const path = "docs/guarantees.md"
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	want.WriteString("| fault | found by |\n|---|---|\n")
+	for _, f := range faults {
+		fmt.Fprintf(&want, "| `%s`: %s | `%s` |\n", strings.TrimSpace(strings.TrimPrefix(f.tag+" "+f.name, "planted ")), f.says, strings.Join(f.tests, "`, `"))
+	}
+	if !strings.Contains(string(text), want.String()) {
+		t.Errorf("%s does not have\n%s", path, want.String())
+	}
+}
+
 // sources returns the Go files of the module. That they are opened here makes go
 // test run these tests again when one of them has changed.
 func sources(t *testing.T) map[string]string {
