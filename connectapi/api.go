@@ -62,15 +62,15 @@ func (a *API) ReplicaHandler() http.Handler {
 	}, a.authenticate(devicePort, service)))
 	a.mountPublic(mux, dalvdbv1connect.ReplicaServiceName)
 	if len(a.cfg.CORSOrigins) == 0 {
-		return mux
+		return bounded(mux)
 	}
-	return cors.New(cors.Options{
+	return bounded(cors.New(cors.Options{
 		AllowedOrigins: a.cfg.CORSOrigins,
 		AllowedMethods: connectcors.AllowedMethods(),
 		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader),
 		MaxAge:         2 * 60 * 60, // seconds; what browsers allow at most
-	}).Handler(mux)
+	}).Handler(mux))
 }
 
 // BackendHandler is what the backend port answers: BackendService, backup,
@@ -94,7 +94,7 @@ func (a *API) BackendHandler() http.Handler {
 		a.authenticate(backendPort, http.HandlerFunc(a.serveBackup))))
 	a.mountPublic(mux, dalvdbv1connect.BackendServiceName)
 	a.mountProbes(mux)
-	return mux
+	return bounded(mux)
 }
 
 // mountPublic mounts what answers on both ports without a token.

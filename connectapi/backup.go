@@ -32,7 +32,6 @@ func (a *API) serveBackup(w http.ResponseWriter, r *http.Request) {
 // backup reports whether anything was sent.
 func (a *API) backup(w http.ResponseWriter, r *http.Request) (started bool, err error) {
 	c := callOf(r.Context())
-	c.body.done()
 	if c.who.ReadOnly {
 		return false, errReadOnly
 	}

@@ -3,8 +3,6 @@ package connectapi
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -39,8 +37,7 @@ type call struct {
 	stream    bool   // answered by more than one message
 	who       auth.Identity
 	http      *http.ResponseController
-	conn      *connection // nil behind a server that is not ours
-	body      *body
+	conn      *connection  // nil behind a server that is not ours
 	entries   atomic.Int64 // the bytes of entries that explain conflicts in the answer
 
 	answered bool           // a handler has decided on an answer
@@ -64,8 +61,8 @@ func (c *call) fits(bytes int64) bool {
 	return false
 }
 
-// observe makes a call of each request, names it, bounds its body, and counts
-// and logs what became of it.
+// observe makes a call of each request, names it, and counts and logs what
+// became of it.
 func (a *API) observe(procedures map[string]procedure, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
@@ -78,10 +75,7 @@ func (a *API) observe(procedures map[string]procedure, next http.Handler) http.H
 			http: http.NewResponseController(w), conn: connectionOf(r.Context()),
 		}
 		w.Header().Set(requestIDHeader, c.id)
-		c.body = newBody(w, r, c.http)
-		r.Body = c.body
 		defer func() { // also when the handler breaks the connection off
-			c.body.done()
 			took := time.Since(begin)
 			a.metrics.observe(c.procedure, c.code(), took, c.stream)
 			a.log(r.Context(), c, took)
@@ -152,7 +146,6 @@ type edge struct{ api *API }
 func (e edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		c := callOf(ctx)
-		c.body.done()
 		resp, err := next(ctx, req)
 		if err != nil {
 			return nil, c.finish(err)
@@ -184,36 +177,6 @@ func requestID(given string) string {
 }
 
 const idCharacters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.:"
-
-// A body is a request's body that must arrive in time, and in size.
-//
-// A timer, not a deadline on every read, because deadlines cost more than the
-// whole of a small request, and because one that is left on a connection ends
-// what comes after it.
-type body struct {
-	io.ReadCloser
-	timer *time.Timer
-}
-
-func newBody(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) *body {
-	return &body{
-		ReadCloser: http.MaxBytesReader(w, r.Body, requestBytesMax+bodySlack),
-		timer: time.AfterFunc(bodyTimeout, func() {
-			_ = rc.SetReadDeadline(time.Now()) // where it is not supported the server bounds reading itself
-		}),
-	}
-}
-
-// done says that the request has been read.
-func (b *body) done() { b.timer.Stop() }
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.done()
-	}
-	return n, err
-}
 
 // A connection is what calls on one connection share: how many streams it has.
 type connection struct{ streams atomic.Int32 }

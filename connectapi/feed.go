@@ -27,7 +27,6 @@ func (b *backend) Snapshot(
 	stream *connect.ServerStream[dalvdbv1.BackendServiceSnapshotResponse],
 ) error {
 	m := req.Msg
-	callOf(ctx).body.done()
 	if err := checkUserID(m.GetUserId()); err != nil {
 		return err
 	}
@@ -51,7 +50,6 @@ func (b *backend) Watch(
 	ctx context.Context, req *connect.Request[dalvdbv1.BackendServiceWatchRequest],
 	stream *connect.ServerStream[dalvdbv1.BackendServiceWatchResponse],
 ) error {
-	callOf(ctx).body.done()
 	if err := checkFilters("keys", req.Msg.GetKeys()); err != nil {
 		return err
 	}
@@ -93,7 +91,6 @@ func (b *backend) History(
 	stream *connect.ServerStream[dalvdbv1.HistoryResponse],
 ) error {
 	m := req.Msg
-	callOf(ctx).body.done()
 	if err := checkUserID(m.GetUserId()); err != nil {
 		return err
 	}

@@ -42,6 +42,10 @@ const (
 	// net/http bounds the header only.
 	bodyTimeout = 30 * time.Second
 
+	// bodyRestTimeout bounds how long of that the rest of a body is waited for
+	// that nobody wants any more: the request is answered already.
+	bodyRestTimeout = 5 * time.Second
+
 	// diskFullRetryAfter is what a writer is asked to wait when the disk is full.
 	diskFullRetryAfter = 30 * time.Second
 )

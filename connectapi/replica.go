@@ -36,7 +36,6 @@ func (r *replica) Snapshot(
 	stream *connect.ServerStream[dalvdbv1.ReplicaServiceSnapshotResponse],
 ) error {
 	c, m := callOf(ctx), req.Msg
-	c.body.done()
 	if err := checkUser(c.who, m.GetUserId()); err != nil {
 		return err
 	}
@@ -86,7 +85,6 @@ func (r *replica) Watch(
 	stream *connect.ServerStream[dalvdbv1.ReplicaServiceWatchResponse],
 ) error {
 	c, m := callOf(ctx), req.Msg
-	c.body.done()
 	if err := checkUser(c.who, m.GetUserId()); err != nil {
 		return err
 	}

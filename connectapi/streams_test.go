@@ -1,12 +1,9 @@
 package connectapi_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,7 +15,6 @@ import (
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
-	"github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1/dalvdbv1connect"
 	"github.com/dalvdb/dalvdb/events"
 )
 
@@ -242,31 +238,6 @@ func TestPositionIsNotReached(t *testing.T) {
 				t.Errorf("%s: took %v", name, took)
 			}
 		}
-	})
-}
-
-// A client that sends its body drop by drop is not waited for.
-func TestSlowBody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newBubble(t, &core{})
-		conn, err := n.network.dial(t.Context(), "device")
-		must(t, err)
-		begin := time.Now()
-		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: device\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n{",
-			dalvdbv1connect.ReplicaServiceSyncProcedure, n.userToken(t, "ann"))
-		must(t, err)
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if took := time.Since(begin); took != 30*time.Second {
-			t.Errorf("was waited for for %v", took)
-		}
-		if err == nil {
-			_, _ = io.Copy(io.Discard, res.Body)
-			must(t, res.Body.Close())
-			if res.StatusCode == http.StatusOK {
-				t.Errorf("status %d", res.StatusCode)
-			}
-		}
-		must(t, conn.Close())
 	})
 }
 
