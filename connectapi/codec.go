@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
+	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events"
 )
 
@@ -22,6 +24,7 @@ func (a *API) handlerOptions() []connect.HandlerOption {
 		connect.WithInterceptors(edge{a}),
 		connect.WithRecover(a.recovered),
 		connect.WithReadMaxBytes(requestBytesMax),
+		connect.WithCodec(protoCodec{}),
 		connect.WithCodec(jsonCodec{"json"}),
 		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		compression(),
@@ -34,6 +37,33 @@ func compression() connect.HandlerOption {
 	return connect.WithCompression("gzip",
 		func() connect.Decompressor { return &boundedGzip{} },
 		func() connect.Compressor { return newCompressor() })
+}
+
+// protoCodec reads and writes Protobuf, and refuses requests that would become
+// much larger in memory than they are.
+type protoCodec struct{}
+
+func (protoCodec) Name() string { return "proto" }
+
+func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
+
+func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return nil, errNotMessage(message)
+	}
+	return proto.MarshalOptions{}.MarshalAppend(dst, m)
+}
+
+func (protoCodec) Unmarshal(data []byte, message any) error {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return errNotMessage(message)
+	}
+	if err := wire.CheckParts(data, m); err != nil {
+		return err
+	}
+	return proto.Unmarshal(data, m)
 }
 
 // jsonCodec reads and writes JSON, and refuses fields it does not know: whoever
@@ -62,8 +92,39 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return errors.New("empty: want a JSON object")
 	}
+	if err := checkJSONParts(data, m); err != nil {
+		return err
+	}
 	if err := (protojson.UnmarshalOptions{}).Unmarshal(data, m); err != nil {
 		return jsonError(err)
+	}
+	return nil
+}
+
+// checkJSONParts is wire.CheckParts for JSON. It counts objects, lists, and what
+// is separated by commas: all parts and the fields between them, so that a
+// request must have fewer parts here.
+func checkJSONParts(data []byte, m proto.Message) error {
+	limit := events.RequestPartsMax
+	if _, ok := m.(*dalvdbv1.UpdateManyRequest); ok {
+		limit = events.UpdateManyPartsMax
+	}
+	if len(data) <= limit {
+		return nil // it cannot have more
+	}
+	seen, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case !quoted && (c == '{' || c == '[' || c == ','):
+			seen++
+		}
+	}
+	if seen > limit {
+		return fmt.Errorf("more than %d objects, lists and fields", limit)
 	}
 	return nil
 }

@@ -83,6 +83,15 @@ const (
 	// RequestBytesMax bounds what is read of a request, compressed or not.
 	RequestBytesMax = 2 << 20
 
+	// RequestPartsMax bounds the messages and list elements of a request, of which
+	// two bytes of it can make 200 in memory. A write at all its limits has some
+	// 4,000, and one of a few times as many ops is still told so by a verdict.
+	RequestPartsMax = 16 << 10
+
+	// UpdateManyPartsMax bounds those of UpdateMany, whose usual ones have three
+	// for an op and one for a guard.
+	UpdateManyPartsMax = 200_000
+
 	// AnswerBytesMax is what our clients read of one message of an answer.
 	AnswerBytesMax = 16 << 20
 

@@ -748,7 +748,8 @@ func (x *UpdateResponse) GetVerdict() *Verdict {
 }
 
 // UpdateManyRequest is 1 to 1,000 updates, of the same user or of many, in one
-// request of at most 2 MiB.
+// request of at most 2 MiB. Together they have at most 200,000 messages and list
+// elements: an op is up to three, a guard one.
 type UpdateManyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Updates       []*UpdateRequest       `protobuf:"bytes,1,rep,name=updates,proto3" json:"updates,omitempty"`
