@@ -48,6 +48,7 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) (started bool, err 
 	if err != nil {
 		return false, err
 	}
+	f.untimed()
 	out := &backupWriter{w: w, flow: f}
 	err = a.cfg.Backup.Backup(f, out)
 	if err == nil && !out.started {

@@ -16,6 +16,10 @@ const (
 	// StreamsPerServiceMax leaves a service many processes that watch.
 	StreamsPerServiceMax = 1_000
 
+	// streamsPublicMax bounds the streams of those without a token: somebody looks
+	// at the schema.
+	streamsPublicMax = 64
+
 	// StreamsPerConnectionMax is below RequestsPerConnectionMax, so that requests
 	// still pass on a connection that is full of streams.
 	StreamsPerConnectionMax = 200
@@ -45,6 +49,12 @@ const (
 	// bodyRestTimeout bounds how long of that the rest of a body is waited for
 	// that nobody wants any more: the request is answered already.
 	bodyRestTimeout = 5 * time.Second
+
+	// answerTimeout bounds a request that is no stream, from its header to the last
+	// byte of its answer that the client takes: its body, the states it waits for
+	// and its verdict are a minute at most, being held another, and the third is
+	// for a reader of 100 KB/s.
+	answerTimeout = 3 * time.Minute
 
 	// diskFullRetryAfter is what a writer is asked to wait when the disk is full.
 	diskFullRetryAfter = 30 * time.Second

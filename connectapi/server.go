@@ -16,8 +16,9 @@ import (
 // has to say: handshakes that fail, and a panic outside of a procedure; nil
 // discards it.
 //
-// There is no WriteTimeout, because it would cut streams: each message has a
-// deadline of its own instead.
+// A request has answerTimeout for itself and its answer, so that a client that
+// does not read holds nothing for long. Streams have it taken away (flow.untimed):
+// each message has a deadline of its own instead.
 func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http.Server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -31,6 +32,7 @@ func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http
 		TLSConfig:         tlsConfig,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytesMax,
 		HTTP2: &http.HTTP2Config{

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +113,81 @@ func TestSlowReaderIsCut(t *testing.T) {
 		if s.Err() == nil {
 			t.Error("the stream that was cut ended as if whole")
 		}
+	})
+}
+
+// An answer that is one message is not waited for for ever either.
+func TestAnswerIsNotRead(t *testing.T) {
+	noise := make([]byte, 4<<20)
+	_, _ = rand.Read(noise) // never fails
+	large := events.Delta{Changes: []events.Change{{Key: "a", Kind: events.Replaced, Values: []events.Value{events.Data(noise)}}}}
+	small := events.Delta{}
+	for name, tt := range map[string]struct {
+		delta events.Delta
+		h2    bool
+	}{"large": {large, false}, "small, on a full connection": {small, false}, "large, h2": {large, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newBubble(t, &core{delta: func() events.Delta { return tt.delta }})
+				begin := time.Now()
+				var giveUp func()
+				if tt.h2 {
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, deviceURL+dalvdbv1connect.ReplicaServiceSyncProcedure,
+						strings.NewReader(`{"user_id":"ann","device_id":"d"}`))
+					must(t, err)
+					req.Header.Set("Content-Type", "application/json")
+					req.Header.Set("Accept-Encoding", "identity")
+					req.Header.Set("Authorization", "Bearer "+n.userToken(t, "ann"))
+					res, err := n.network.client(true).Do(req)
+					must(t, err)
+					giveUp = func() { _ = res.Body.Close() }
+				} else {
+					conn, err := n.network.dial(t.Context(), "device")
+					must(t, err)
+					const body = `{"user_id":"ann","device_id":"d"}`
+					_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: device\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+						dalvdbv1connect.ReplicaServiceSyncProcedure, n.userToken(t, "ann"), len(body), body)
+					must(t, err)
+					giveUp = func() { _ = conn.Close() }
+				}
+				synctest.Wait()
+				late := time.AfterFunc(24*time.Hour, giveUp)
+				defer late.Stop()
+				n.network.closeIdle()
+				for _, s := range n.servers { // ends when nothing is under way
+					must(t, s.Shutdown(t.Context()))
+				}
+				// Shutdown looks ever less often.
+				if took := time.Since(begin); took > 3*time.Minute+time.Second {
+					t.Errorf("was waited for for %v", took)
+				}
+				giveUp()
+			})
+		})
+	}
+}
+
+// A stream may take longer than an answer.
+func TestStreamIsUntimed(t *testing.T) {
+	both(t, func(t *testing.T, h2 bool) {
+		n := newBubble(t, &core{watchUser: func(ctx context.Context, send func(*events.WatchPart) error) error {
+			for {
+				select {
+				case <-time.After(10 * time.Minute): // longer than a bookmark ever takes
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				if err := send(&events.WatchPart{History: events.LogID{1}}); err != nil {
+					return err
+				}
+			}
+		}})
+		s, err := n.deviceOver(n.network.client(h2), n.userToken(t, "ann")).Watch(t.Context(), watchRequest())
+		must(t, err)
+		for range 3 {
+			receive(t, s)
+		}
+		must(t, s.Close())
 	})
 }
 

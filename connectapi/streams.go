@@ -105,6 +105,11 @@ func (f *flow) expectFirst() {
 	f.first = time.AfterFunc(f.api.cfg.ReadTimeout, func() { f.cancel(errFirstLate) })
 }
 
+// untimed lets the answer take as long as it likes.
+func (f *flow) untimed() {
+	_ = f.call.http.SetWriteDeadline(time.Time{}) // where it is not supported there was none
+}
+
 // finish ends the flow, and returns what its client is to be told after what
 // was done with it returned err.
 func (f *flow) finish(err error) error {
@@ -133,6 +138,7 @@ func (f *flow) finish(err error) error {
 // While it does not read at all nothing can be told it. If it reads again
 // within twice the time, it gets the error; else its stream is cut.
 func sender[T any](f *flow, stream *connect.ServerStream[T]) func(*T) error {
+	f.untimed()
 	return func(m *T) error {
 		if f.first != nil {
 			f.first.Stop()
