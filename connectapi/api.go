@@ -102,8 +102,31 @@ func (a *API) mountPublic(mux *http.ServeMux, service string) {
 	options := []connect.HandlerOption{connect.WithReadMaxBytes(requestBytesMax), compression()}
 	mux.Handle(grpchealth.NewHandler(health{a, service}, options...))
 	reflector := grpcreflect.NewStaticReflector(service, grpchealth.HealthV1ServiceName)
-	mux.Handle(grpcreflect.NewHandlerV1(reflector, options...))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+	for _, mount := range []func(*grpcreflect.Reflector, ...connect.HandlerOption) (string, http.Handler){
+		grpcreflect.NewHandlerV1, grpcreflect.NewHandlerV1Alpha,
+	} {
+		path, h := mount(reflector, options...)
+		mux.Handle(path, a.seated(h))
+	}
+}
+
+// seated gives a stream of those without a token a seat, and ends it when the
+// node drains. It is asked by messages in its body, so that it ends with the
+// time for that.
+func (a *API) seated(next http.Handler) http.Handler {
+	errs := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		release, err := a.seats.take("public", streamsPublicMax, connectionOf(r.Context()))
+		if err != nil {
+			_ = errs.Write(w, r, toConnect(err)) // the client has gone
+			return
+		}
+		defer release()
+		if b, ok := r.Body.(*body); ok {
+			defer context.AfterFunc(a.draining, b.end)()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recovered turns a panic of a handler into an error, so that one request that

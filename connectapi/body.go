@@ -53,9 +53,10 @@ func newBody(w http.ResponseWriter, r *http.Request) *body {
 	return b
 }
 
-// end ends the reading of the body, now and in future.
+// end ends the reading of the body, now and in future: its time is over, or the
+// node drains.
 //
-// It holds the lock while it does. Once the timer has fired, Stop cannot call it
+// It holds the lock while it does. Once it has been called, no Stop calls it
 // back: the handler could end in between, on HTTP/2 the writer would be an empty
 // shell that panics when it is touched, and on HTTP/1.1 the deadline would be
 // that of the next request on the connection.
