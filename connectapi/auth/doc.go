@@ -14,7 +14,8 @@
 // far as its size allows. Several keys are accepted at once, and the newest one
 // signs. A token that was verified is remembered until it expires, or until the
 // keys are replaced (Verifier.SetKeys); it is good until then even if an
-// identity provider has dropped its key.
+// identity provider has dropped its key. A token of a key that the provider may
+// have begun to use is not called bad before it has been asked.
 //
 // What it refuses to do: decide what an identity may do, or take back a token
 // before it expires and without taking back its key.

@@ -61,6 +61,7 @@ const (
 	WrongIssuer Reason = "issuer"       // from another identity provider
 	BadSubject  Reason = "subject"      // names nobody, or nobody possible
 	NoKeys      Reason = "keys_missing" // the identity provider has not been reached yet
+	KeyPending  Reason = "key_pending"  // the identity provider has to be asked for the key first
 )
 
 var reasons = map[Reason]string{
@@ -77,6 +78,7 @@ var reasons = map[Reason]string{
 	WrongIssuer: "token is from another issuer",
 	BadSubject:  "token names no possible user or service",
 	NoKeys:      "keys of the identity provider are not there yet",
+	KeyPending:  "token is signed by a key that is not known here yet",
 }
 
 // An Error says why a token is not good.
@@ -86,4 +88,4 @@ type Error struct{ Reason Reason }
 func (e *Error) Error() string { return reasons[e.Reason] }
 
 // Temporary reports that the token may be good, and cannot be told now.
-func (e *Error) Temporary() bool { return e.Reason == NoKeys }
+func (e *Error) Temporary() bool { return e.Reason == NoKeys || e.Reason == KeyPending }

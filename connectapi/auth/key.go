@@ -99,17 +99,23 @@ func (ks Keys) Signer() *Key {
 	return nil
 }
 
-// find returns the keys that a token with this kid and algorithm may be signed
-// by; without a kid any that fits. named reports that a key of that name exists.
-func (ks Keys) find(kid, alg string) (found Keys, named bool) {
+// choose returns the keys that a token with this kid and algorithm may be signed
+// by; without a kid any that fits. The error says whether none has the name, or
+// one has it and another algorithm.
+func (ks Keys) choose(kid, alg string) (Keys, error) {
+	var found Keys
+	why := UnknownKey
 	for _, k := range ks {
 		if kid != "" && k.id != kid {
 			continue
 		}
-		named = true
+		why = Algorithm
 		if slices.Contains(k.algs, alg) {
 			found = append(found, k)
 		}
 	}
-	return found, named
+	if len(found) == 0 {
+		return nil, &Error{why}
+	}
+	return found, nil
 }

@@ -1,11 +1,14 @@
 package auth
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +24,7 @@ type idp struct {
 	keys    []jwkset.JWKMarshal
 	down    bool
 	fetches int
+	gate    chan struct{} // if not nil, each fetch waits for one of these
 }
 
 func newIDP(t *testing.T, keys ...*Key) *idp {
@@ -29,8 +33,14 @@ func newIDP(t *testing.T, keys ...*Key) *idp {
 	p.serve(keys...)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		p.mu.Lock()
-		defer p.mu.Unlock()
 		p.fetches++
+		gate := p.gate
+		p.mu.Unlock()
+		if gate != nil {
+			<-gate
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.down {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
@@ -48,6 +58,12 @@ func (p *idp) serve(keys ...*Key) {
 	for _, k := range keys {
 		p.keys = append(p.keys, k.jwk.Marshal())
 	}
+}
+
+func (p *idp) fail(down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = down
 }
 
 func (p *idp) fetched() int {
@@ -104,11 +120,13 @@ func TestProviderRotates(t *testing.T) {
 	if _, err := v.Verify(t.Context(), signed(t, second), Device); err != nil {
 		t.Fatal(err)
 	}
+	// One of a name that has just been asked for is told so; others have to come
+	// back.
 	before := p.fetched()
 	for range 20 {
 		begin := time.Now()
 		_, err := v.Verify(t.Context(), signed(t, newTestKey(t)), Device)
-		wantReason(t, err, UnknownKey)
+		wantReason(t, err, KeyPending)
 		if time.Since(begin) > providerUnknownEvery/2 {
 			t.Fatal("a forged token waited for the limiter")
 		}
@@ -118,12 +136,165 @@ func TestProviderRotates(t *testing.T) {
 	}
 }
 
+// A key that the provider has dropped, or never had, is told from one that is
+// not known yet: by the next fetch, whoever causes it.
+func TestUnknownKeyIsToldInTheEnd(t *testing.T) {
+	c := &clock{now}
+	dropped, other, third := newTestKey(t), newTestKey(t), newTestKey(t)
+	p := newIDP(t, publicOf(t, newTestKey(t)))
+	v := newTestVerifier(t, Config{JWKSURL: p.URL, Issuer: issuer, Now: c.now})
+	verify := func(k *Key, want Reason) {
+		t.Helper()
+		_, err := v.Verify(t.Context(), signed(t, k), Device)
+		wantReason(t, err, want)
+	}
+	verify(other, UnknownKey) // asked for
+	verify(dropped, KeyPending)
+	verify(other, UnknownKey)
+	c.t = c.t.Add(providerUnknownEvery)
+	verify(third, UnknownKey)
+	verify(dropped, UnknownKey)
+	// And it may come back.
+	p.serve(publicOf(t, dropped))
+	c.t = c.t.Add(providerUnknownEvery)
+	if _, err := v.Verify(t.Context(), signed(t, dropped), Device); err != nil {
+		t.Error(err)
+	}
+}
+
+// All who bring a token of a new key wait for the same fetch, and who goes away
+// does not take it along.
+func TestProviderIsAskedOnceForAll(t *testing.T) {
+	first, second := newTestKey(t), newTestKey(t)
+	p := newIDP(t, publicOf(t, first))
+	v := newTestVerifier(t, Config{JWKSURL: p.URL, Issuer: issuer})
+	before := p.fetched()
+	p.serve(publicOf(t, first), publicOf(t, second))
+	gate := make(chan struct{})
+	p.mu.Lock()
+	p.gate = gate
+	p.mu.Unlock()
+
+	gone, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	forged := signed(t, newTestKey(t))
+	go func() {
+		_, err := v.Verify(gone, forged, Device)
+		left <- err
+	}()
+	for p.fetched() == before {
+		runtime.Gosched()
+	}
+	leave()
+	wantReason(t, <-left, KeyPending)
+
+	const herd = 20
+	errs := make(chan error, herd)
+	var waiting sync.WaitGroup
+	for i := range herd {
+		tok := signed(t, second, set("sub", fmt.Sprintf("user-%d", i)))
+		waiting.Go(func() {
+			_, err := v.Verify(t.Context(), tok, Device)
+			errs <- err
+		})
+	}
+	close(gate)
+	waiting.Wait()
+	for range herd {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := p.fetched() - before; got != 1 {
+		t.Errorf("%d fetches", got)
+	}
+}
+
+// A provider that fails just when it rotates makes good tokens wait, and is soon
+// asked again.
+func TestProviderFailsAtRotation(t *testing.T) {
+	c := &clock{now}
+	first, second := newTestKey(t), newTestKey(t)
+	p := newIDP(t, publicOf(t, first))
+	v := newTestVerifier(t, Config{JWKSURL: p.URL, Issuer: issuer, Now: c.now})
+	p.serve(publicOf(t, first), publicOf(t, second))
+	p.fail(true)
+	_, err := v.Verify(t.Context(), signed(t, second), Device)
+	wantReason(t, err, KeyPending)
+	if _, err := v.Verify(t.Context(), signed(t, first), Device); err != nil {
+		t.Errorf("the keys that are there: %v", err)
+	}
+	p.fail(false)
+	_, err = v.Verify(t.Context(), signed(t, second), Device)
+	wantReason(t, err, KeyPending)
+	c.t = c.t.Add(providerFailedEvery)
+	if _, err := v.Verify(t.Context(), signed(t, second), Device); err != nil {
+		t.Error(err)
+	}
+}
+
+// Tokens that do not name their key are tried with ours and with the provider's,
+// which is asked for new ones for them too.
+func TestProviderTokensWithoutName(t *testing.T) {
+	c := &clock{now}
+	own, first, second := newTestKey(t), newTestKey(t), newTestKey(t)
+	nameless := func(k *Key, iss any) string {
+		return forge(t, jwt.SigningMethodEdDSA, k.sign, nil, claims(set("iss", iss)))
+	}
+	for name, keys := range map[string]Keys{"with a key of ours": {own}, "without": nil} {
+		t.Run(name, func(t *testing.T) {
+			p := newIDP(t)
+			p.fail(true)
+			v := newTestVerifier(t, Config{Keys: keys, JWKSURL: p.URL, Issuer: issuer, Now: c.now})
+			verify := func(tok string, want Reason) {
+				t.Helper()
+				_, err := v.Verify(t.Context(), tok, Device)
+				if want != "" {
+					wantReason(t, err, want)
+				} else if err != nil {
+					t.Error(err)
+				}
+			}
+			verify(nameless(first, issuer), NoKeys)
+			p.serve(publicOf(t, first))
+			p.fail(false)
+			c.t = c.t.Add(providerUnknownEvery)
+			verify(nameless(first, issuer), "")
+			verify(nameless(first, nil), WrongIssuer)
+			p.serve(publicOf(t, first), publicOf(t, second))
+			verify(nameless(second, issuer), KeyPending)
+			c.t = c.t.Add(providerUnknownEvery)
+			verify(nameless(second, issuer), "")
+			c.t = c.t.Add(providerUnknownEvery)
+			verify(nameless(newTestKey(t), issuer), Signature)
+			if keys != nil {
+				verify(nameless(own, nil), "")
+			}
+		})
+	}
+}
+
+// The provider may send us on, but not to where anyone on the way could answer.
+func TestProviderRedirects(t *testing.T) {
+	theirs := newTestKey(t)
+	p := newIDP(t, publicOf(t, theirs))
+	for to, want := range map[string]Reason{p.URL: "", "http://idp.example/keys": NoKeys} {
+		from := httptest.NewServer(http.RedirectHandler(to, http.StatusFound))
+		v := newTestVerifier(t, Config{JWKSURL: from.URL, Issuer: issuer})
+		_, err := v.Verify(t.Context(), signed(t, theirs), Device)
+		if want != "" || err != nil {
+			wantReason(t, err, want)
+		}
+		from.Close()
+	}
+}
+
 // As long as the provider has not been reached its tokens cannot be told from
 // forged ones; that is another error than a token that is not good.
 func TestProviderIsDown(t *testing.T) {
 	theirs := newTestKey(t)
 	p := newIDP(t, publicOf(t, theirs))
-	p.down = true
+	p.fail(true)
 	v := newTestVerifier(t, Config{JWKSURL: p.URL, Issuer: issuer})
 	_, err := v.Verify(t.Context(), signed(t, theirs), Device)
 	wantReason(t, err, NoKeys)

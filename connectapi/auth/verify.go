@@ -34,7 +34,8 @@ type Config struct {
 
 	// JWKSURL is where an identity provider serves its public keys, which are
 	// trusted for both roles too: https, or http to a loopback address. They are
-	// fetched at the start, each hour, and when a token names an unknown key.
+	// fetched at the start, each hour, and when a token is signed by an unknown
+	// key.
 	JWKSURL string
 
 	// Issuer is what the claim iss of tokens of that provider must be. Required
@@ -134,9 +135,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	}
 	v.own.Store(&ownKeys{keys: cfg.Keys})
 	if cfg.JWKSURL != "" {
-		if v.provider, err = newProvider(cfg.JWKSURL, cfg.Logger); err != nil {
-			return nil, fmt.Errorf("auth: JWKS URL: %w", err)
-		}
+		v.provider = newProvider(cfg.JWKSURL, cfg.Now, cfg.Logger)
 	}
 	return v, nil
 }
@@ -191,22 +190,18 @@ func (v *Verifier) Verify(ctx context.Context, token string, role Role) (Identit
 }
 
 func (v *Verifier) verify(ctx context.Context, own Keys, token string, role Role) (Identity, error) {
-	claims := jwt.MapClaims{}
-	var foreign bool
-	_, err := v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
-		keys, err := v.keysFor(ctx, own, t)
-		if err != nil {
-			return nil, err
+	nameless := false
+	claims, foreign, err := v.check(token, func(kid, alg string) (Keys, error) {
+		if nameless = kid == ""; nameless {
+			return own.choose(kid, alg)
 		}
-		foreign = keys[0].foreign
-		set := jwt.VerificationKeySet{}
-		for _, k := range keys {
-			set.Keys = append(set.Keys, k.verify)
-		}
-		return set, nil
+		return v.keysNamed(ctx, own, kid, alg)
 	})
+	if err != nil && nameless && v.provider != nil && ofAnotherKey(err) {
+		claims, foreign, err = v.checkNameless(ctx, token)
+	}
 	if err != nil {
-		return Identity{}, reasonOf(err)
+		return Identity{}, err
 	}
 	iss, _ := claims.GetIssuer()
 	if foreign && iss != v.cfg.Issuer {
@@ -219,34 +214,82 @@ func (v *Verifier) verify(ctx context.Context, own Keys, token string, role Role
 	return v.identity(claims, role, userClaim)
 }
 
-// keysFor returns the keys that may have signed the token: ours, or else the
-// provider's, never some of both. The header only chooses among them: a key is
-// used with an algorithm of its own or not at all.
-func (v *Verifier) keysFor(ctx context.Context, own Keys, t *jwt.Token) (Keys, error) {
-	// A header parameter that must be understood (RFC 7515, section 4.1.11), and
-	// none is.
-	if _, ok := t.Header["crit"]; ok {
-		return nil, &Error{Malformed}
-	}
-	kid, _ := t.Header["kid"].(string)
-	found, named := own.find(kid, t.Method.Alg())
-	if len(found) == 0 && v.provider != nil {
-		theirs, err := v.provider.find(ctx, kid)
-		if err != nil && !named {
+// check verifies a token with one of the keys that choose returns: ours, or the
+// provider's (foreign), never some of both. The header only chooses among them: a
+// key is used with an algorithm of its own or not at all.
+func (v *Verifier) check(token string, choose func(kid, alg string) (Keys, error)) (claims jwt.MapClaims, foreign bool, err error) {
+	claims = jwt.MapClaims{}
+	_, err = v.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+		// A header parameter that must be understood (RFC 7515, section 4.1.11), and
+		// none is.
+		if _, ok := t.Header["crit"]; ok {
+			return nil, &Error{Malformed}
+		}
+		kid, _ := t.Header["kid"].(string)
+		keys, err := choose(kid, t.Method.Alg())
+		if err != nil {
 			return nil, err
 		}
-		var theirsNamed bool
-		found, theirsNamed = theirs.find(kid, t.Method.Alg())
-		named = named || theirsNamed
+		foreign = keys[0].foreign
+		set := jwt.VerificationKeySet{}
+		for _, k := range keys {
+			set.Keys = append(set.Keys, k.verify)
+		}
+		return set, nil
+	})
+	if err != nil {
+		return nil, false, reasonOf(err)
 	}
-	switch {
-	case len(found) > 0:
-		return found, nil
-	case named:
-		return nil, &Error{Algorithm}
-	}
-	return nil, &Error{UnknownKey}
+	return claims, foreign, nil
 }
+
+// keysNamed returns the key of a name: ours, or else the provider's, which is
+// asked for it when it is in neither.
+func (v *Verifier) keysNamed(ctx context.Context, own Keys, kid, alg string) (Keys, error) {
+	found, err := own.choose(kid, alg)
+	if err == nil || v.provider == nil {
+		return found, err
+	}
+	theirs, theirErr := v.provider.current().choose(kid, alg)
+	switch {
+	case theirErr == nil:
+		return theirs, nil
+	case !isReason(err, UnknownKey):
+		return nil, err // it is one of ours, with another algorithm
+	case !isReason(theirErr, UnknownKey):
+		return nil, theirErr
+	}
+	fresh := v.provider.refresh(ctx, sha256.Sum256([]byte(kid)))
+	theirs, theirErr = v.provider.current().choose(kid, alg)
+	if isReason(theirErr, UnknownKey) && !fresh {
+		return nil, v.provider.pending()
+	}
+	return theirs, theirErr
+}
+
+// checkNameless verifies a token that does not name its key, and that none of
+// ours has signed, with the provider's keys.
+func (v *Verifier) checkNameless(ctx context.Context, token string) (jwt.MapClaims, bool, error) {
+	choose := func(kid, alg string) (Keys, error) { return v.provider.current().choose(kid, alg) }
+	claims, foreign, err := v.check(token, choose)
+	if err == nil || !ofAnotherKey(err) {
+		return claims, foreign, err
+	}
+	fresh := v.provider.refresh(ctx, sha256.Sum256([]byte(token)))
+	claims, foreign, err = v.check(token, choose)
+	if err != nil && ofAnotherKey(err) && !fresh {
+		err = v.provider.pending()
+	}
+	return claims, foreign, err
+}
+
+func isReason(err error, reasons ...Reason) bool {
+	var e *Error
+	return errors.As(err, &e) && slices.Contains(reasons, e.Reason)
+}
+
+// ofAnotherKey reports that a token may be signed by a key that was not tried.
+func ofAnotherKey(err error) bool { return isReason(err, UnknownKey, Algorithm, Signature) }
 
 // reasonOf says in our words what golang-jwt found.
 func reasonOf(err error) error {
@@ -298,13 +341,38 @@ func (v *Verifier) identity(claims jwt.MapClaims, role Role, userClaim string) (
 	if act, ok := claims["act"].(map[string]any); ok {
 		who.Actor, _ = act["sub"].(string)
 	}
-	if scope, ok := claims["scope"].(string); ok {
-		who.ReadOnly = slices.Contains(strings.Fields(scope), ScopeReadOnly)
+	scope, err := scopeOf(claims)
+	if err != nil {
+		return Identity{}, err
 	}
+	who.ReadOnly = slices.Contains(scope, ScopeReadOnly)
 	if !possible(who) {
 		return Identity{}, &Error{BadSubject}
 	}
 	return who, nil
+}
+
+// scopeOf returns the words of the claim scope: a text of them, as RFC 8693 has
+// it, or a list, as some identity providers do. What is neither might have said
+// that the token must not write.
+func scopeOf(claims jwt.MapClaims) ([]string, error) {
+	switch scope := claims["scope"].(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return strings.Fields(scope), nil
+	case []any:
+		var words []string
+		for _, e := range scope {
+			text, ok := e.(string)
+			if !ok {
+				return nil, &Error{Malformed}
+			}
+			words = append(words, strings.Fields(text)...)
+		}
+		return words, nil
+	}
+	return nil, &Error{Malformed}
 }
 
 // possible reports whether an identity can be the writer of an event.

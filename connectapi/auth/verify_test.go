@@ -242,13 +242,33 @@ func TestTokensAtTheEdge(t *testing.T) {
 		"clock ahead of ours":    claims(set("nbf", now.Add(clockSkew).Unix())),
 		"one audience of many":   claims(set("aud", []string{"x", AudienceDevice})),
 		"longest user":           claims(set("sub", strings.Repeat("u", events.UserBytesMax))),
-		"claims we do not know":  claims(set("email", "a@example.com"), set("act", "odd"), set("scope", 7)),
+		"claims we do not know":  claims(set("email", "a@example.com"), set("act", "odd")),
 		"a scope of other words": claims(set("scope", "openid "+ScopeReadOnly+"s")),
+		"a list of other words":  claims(set("scope", []string{"openid", ScopeReadOnly + "s"})),
 	} {
 		who, err := v.Verify(t.Context(), forge(t, jwt.SigningMethodEdDSA, key.sign, nil, c), Device)
 		if err != nil || who.ReadOnly {
 			t.Errorf("%s: %+v, %v", name, who, err)
 		}
+	}
+}
+
+// A scope makes a token read-only in each of the forms that providers write it
+// in; one that cannot be read opens nothing.
+func TestScope(t *testing.T) {
+	key := newTestKey(t)
+	v := newTestVerifier(t, Config{Keys: Keys{key}})
+	verify := func(scope any) (Identity, error) {
+		return v.Verify(t.Context(), forge(t, jwt.SigningMethodEdDSA, key.sign, nil, claims(set("aud", AudienceBackend), set("scope", scope))), Backend)
+	}
+	for _, scope := range []any{ScopeReadOnly, "openid " + ScopeReadOnly, []string{"openid", ScopeReadOnly}, []string{"openid " + ScopeReadOnly}} {
+		if who, err := verify(scope); err != nil || !who.ReadOnly {
+			t.Errorf("%v: %+v, %v", scope, who, err)
+		}
+	}
+	for _, scope := range []any{7, true, map[string]any{"read": ScopeReadOnly}, []any{ScopeReadOnly, 7}} {
+		_, err := verify(scope)
+		wantReason(t, err, Malformed)
 	}
 }
 
