@@ -92,6 +92,11 @@ func (a *API) BackendHandler() http.Handler {
 	}, a.authenticate(backendPort, service)))
 	mux.Handle("GET "+backupPath, a.observe(map[string]procedure{backupPath: {"backup", true}},
 		a.authenticate(backendPort, http.HandlerFunc(a.serveBackup))))
+	// GET takes HEAD too, which would read the whole log to send none of it.
+	mux.HandleFunc("HEAD "+backupPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", http.MethodGet)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+	})
 	a.mountPublic(mux, dalvdbv1connect.BackendServiceName)
 	a.mountProbes(mux)
 	return bounded(mux)

@@ -44,17 +44,18 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) (started bool, err 
 	default:
 		return false, &events.OverloadedError{What: "backups under way", RetryAfter: streamsRetryAfter}
 	}
-	f, err := a.openFlow(r.Context())
+	f, err := a.openWhole(r.Context())
 	if err != nil {
 		return false, err
 	}
+	defer f.close()
 	f.untimed()
 	out := &backupWriter{w: w, flow: f}
 	err = a.cfg.Backup.Backup(f, out)
 	if err == nil && !out.started {
 		err = errors.New("backup is empty")
 	}
-	return out.started, f.finish(err)
+	return out.started, f.told(err)
 }
 
 // backupWriter sends the header with the first byte, so that what fails before

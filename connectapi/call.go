@@ -3,6 +3,7 @@ package connectapi
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -121,6 +122,9 @@ func (a *API) log(ctx context.Context, c *call, took time.Duration) {
 			level = slog.LevelError
 		case connect.CodeUnavailable:
 			level = slog.LevelWarn
+		}
+		if errors.Is(c.err, errDraining) {
+			level = slog.LevelDebug // each stream of a node that was told to stop
 		}
 	}
 	if !a.cfg.Logger.Enabled(ctx, level) {

@@ -34,13 +34,14 @@ func (b *backend) Snapshot(
 	if err := b.snapshotQuery(ctx, &q, m.GetPosition(), m.GetAfterKey()); err != nil {
 		return err
 	}
-	f, err := b.openFlow(ctx)
+	f, err := b.openWhole(ctx)
 	if err != nil {
 		return err
 	}
+	defer f.close()
 	f.expectFirst()
 	send := sender(f, stream)
-	return f.finish(b.cfg.State.Snapshot(f, q, func(p *events.SnapshotPart) error {
+	return f.told(b.cfg.State.Snapshot(f, q, func(p *events.SnapshotPart) error {
 		return send(wire.EncodeBackendSnapshot(p))
 	}))
 }
@@ -64,11 +65,12 @@ func (b *backend) Watch(
 	if err != nil {
 		return err
 	}
+	defer f.close()
 	f.expectFirst()
 	send := sender(f, stream)
 	err = b.cfg.State.WatchAll(f, q, func(p *events.FeedPart) error { return send(wire.EncodeFeed(p)) })
 	b.countLost(err)
-	return f.finish(err)
+	return f.told(err)
 }
 
 func checkFilters(field string, filters []string) error {
@@ -105,11 +107,12 @@ func (b *backend) History(
 	if err != nil {
 		return err
 	}
+	defer f.close()
 	if err := b.fresh(f, q.User); err != nil {
-		return f.finish(err)
+		return f.told(err)
 	}
 	send := sender(f, stream)
-	return f.finish(b.cfg.State.History(f, q, func(h *events.HistoryEvent) error { return send(wire.EncodeHistory(h)) }))
+	return f.told(b.cfg.State.History(f, q, func(h *events.HistoryEvent) error { return send(wire.EncodeHistory(h)) }))
 }
 
 // fresh waits until the user's state has all that was acknowledged before.

@@ -205,6 +205,16 @@ func TestBackup(t *testing.T) {
 			}
 		}
 	}
+	fail, after = errors.New("HEAD has made a backup"), 0
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, backendURL+"/backup", nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+shop)
+	res, err := n.network.client(false).Do(req)
+	must(t, err)
+	must(t, res.Body.Close())
+	if res.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD: %d", res.StatusCode)
+	}
 	none := newNode(t)
 	if status, body := get(t, none, backendURL+"/backup", none.serviceToken(t, "shop")); status != http.StatusNotImplemented || !strings.Contains(body, "no backups") {
 		t.Errorf("%d %s", status, body)

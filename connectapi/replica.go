@@ -43,12 +43,14 @@ func (r *replica) Snapshot(
 	if err := r.snapshotQuery(ctx, &q, m.GetPosition(), m.GetAfterKey()); err != nil {
 		return err
 	}
-	f, err := r.openFlow(ctx)
+	f, err := r.openWhole(ctx)
 	if err != nil {
 		return err
 	}
+	defer f.close()
+	f.expectFirst()
 	send := sender(f, stream)
-	return f.finish(r.cfg.State.Snapshot(f, q, func(p *events.SnapshotPart) error {
+	return f.told(r.cfg.State.Snapshot(f, q, func(p *events.SnapshotPart) error {
 		return send(wire.EncodeReplicaSnapshot(p))
 	}))
 }
@@ -102,7 +104,8 @@ func (r *replica) Watch(
 	if err != nil {
 		return err
 	}
-	return f.finish(r.watch(f, c.who.User, from, sender(f, stream)))
+	defer f.close()
+	return f.told(r.watch(f, c.who.User, from, sender(f, stream)))
 }
 
 func (r *replica) watch(f *flow, user events.UserID, from events.Position, send func(*dalvdbv1.ReplicaServiceWatchResponse) error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,7 +65,8 @@ func (s *seats) release(owner string, conn *connection) {
 }
 
 // A flow is one stream under way. Its context ends with the request, when the
-// token expires, when the node drains, and when the first message is late.
+// node drains, when the first message is late, and, unless it is told to its end,
+// when the token expires.
 type flow struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -75,8 +77,23 @@ type flow struct {
 	slow   time.Duration // how long one message may take
 }
 
-// openFlow begins a stream of a call. The caller ends it by finish.
+// openFlow begins a stream of a call, which ends when the token expires. The
+// caller closes it.
 func (a *API) openFlow(ctx context.Context) (*flow, error) {
+	f, err := a.openWhole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var expire context.CancelFunc
+	f.Context, expire = context.WithDeadlineCause(f.Context, f.call.who.Expires, errTokenExpired)
+	f.undo = append(f.undo, expire)
+	return f, nil
+}
+
+// openWhole begins a stream that tells one state to its end, to whoever might ask
+// for it when it began: it cannot be gone on with, and may take longer than a
+// short-lived token. The caller closes it.
+func (a *API) openWhole(ctx context.Context) (*flow, error) {
 	c := callOf(ctx)
 	owner, ownerMax := "user/"+string(c.who.User), StreamsPerUserMax
 	if c.who.Role == auth.Backend {
@@ -88,13 +105,12 @@ func (a *API) openFlow(ctx context.Context) (*flow, error) {
 	}
 	a.metrics.streams.WithLabelValues(c.procedure).Inc()
 
-	ctx, expire := context.WithDeadlineCause(ctx, c.who.Expires, errTokenExpired)
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(a.draining, func() { cancel(errDraining) })
 	f := &flow{Context: ctx, cancel: cancel, api: a, call: c, slow: a.cfg.SlowReaderMax}
 	f.undo = []func(){
 		release, a.metrics.streams.WithLabelValues(c.procedure).Dec,
-		expire, func() { cancel(nil) }, func() { stop() },
+		func() { cancel(nil) }, func() { stop() },
 	}
 	return f, nil
 }
@@ -110,21 +126,26 @@ func (f *flow) untimed() {
 	_ = f.call.http.SetWriteDeadline(time.Time{}) // where it is not supported there was none
 }
 
-// finish ends the flow, and returns what its client is to be told after what
-// was done with it returned err.
-func (f *flow) finish(err error) error {
+// close ends the flow. It is deferred, because a panic of what the flow is for is
+// recovered, and must not keep its seat.
+func (f *flow) close() {
 	if f.first != nil {
 		f.first.Stop()
 	}
-	cause := context.Cause(f.Context)
-	for i := len(f.undo) - 1; i >= 0; i-- {
-		f.undo[i]()
+	for _, undo := range slices.Backward(f.undo) {
+		undo()
 	}
+	f.undo = nil
+}
+
+// told returns what the client is to be told after what was done with the flow
+// returned err.
+func (f *flow) told(err error) error {
 	if err == nil {
 		return nil
 	}
 	for _, own := range [...]error{errTokenExpired, errDraining, errFirstLate} {
-		if errors.Is(cause, own) {
+		if errors.Is(context.Cause(f.Context), own) {
 			return own
 		}
 	}

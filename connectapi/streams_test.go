@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -59,10 +61,11 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 func TestDrain(t *testing.T) {
 	both(t, func(t *testing.T, h2 bool) {
 		reg := prometheus.NewRegistry()
+		var logged syncBuffer
 		n := newBubble(t, &core{
 			watchUser: idle, delta: func() events.Delta { return events.Delta{} },
 			awaitChange: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
-		}, func(c *connectapi.Config) { c.Registry = reg })
+		}, func(c *connectapi.Config) { c.Registry, c.Logger = reg, slog.New(slog.NewTextHandler(&logged, nil)) })
 		device := n.deviceOver(n.network.client(h2), n.userToken(t, "ann"))
 		s, err := device.Watch(t.Context(), watchRequest())
 		must(t, err)
@@ -100,6 +103,9 @@ func TestDrain(t *testing.T) {
 			if got := counter(t, reg, "dalvdb_streams_open", map[string]string{"procedure": "ReplicaService/" + p}); got != 0 {
 				t.Errorf("%v streams of %s are open", got, p)
 			}
+		}
+		if text := logged.take(); strings.Contains(text, "level=WARN") { // there may be 50,000 streams
+			t.Errorf("logged\n%s", text)
 		}
 	})
 }
@@ -224,6 +230,9 @@ func TestPositionIsNotReached(t *testing.T) {
 			"Watch": func() error { return first(device.Watch, t.Context(), watchRequest().Msg) },
 			"Snapshot": func() error {
 				return first(device.Snapshot, t.Context(), &dalvdbv1.ReplicaServiceSnapshotRequest{UserId: "ann", Position: pos})
+			},
+			"Snapshot from nothing": func() error {
+				return first(device.Snapshot, t.Context(), &dalvdbv1.ReplicaServiceSnapshotRequest{UserId: "ann"})
 			},
 			"Snapshot to a backend": func() error {
 				return first(shop.Snapshot, t.Context(), &dalvdbv1.BackendServiceSnapshotRequest{UserId: "ann"})

@@ -143,23 +143,26 @@ func (s *round) delta(ctx context.Context, q events.DeltaQuery) (events.Delta, e
 func empty(d *events.Delta) bool { return len(d.Changes) == 0 && !d.More && !d.SnapshotRequired }
 
 // hold keeps an empty answer back until something changes. When the time is
-// over, the token expires or the node drains, the answer goes out as it is.
+// over, the token expires or the node drains, the answer goes out as it is; also
+// when there is no seat to wait on.
 func (s *round) hold(ctx context.Context, q events.DeltaQuery, d events.Delta) (events.Delta, error) {
 	f, err := s.openFlow(ctx)
 	if err != nil {
-		return d, err
+		return d, nil //nolint:nilerr // there is an answer, and waiting was a courtesy
 	}
+	defer f.close()
 	held, cancel := context.WithTimeout(f, s.wait)
 	defer cancel()
-	for empty(&d) && err == nil {
-		if err = s.cfg.State.AwaitChange(held, s.user, d.Position); err != nil {
+	for empty(&d) {
+		if err := s.cfg.State.AwaitChange(held, s.user, d.Position); err != nil {
 			if held.Err() != nil && ctx.Err() == nil {
-				err = nil // the waiting is over, not the request
+				return d, nil // the waiting is over, not the request
 			}
-			break
+			return d, err
 		}
-		d, err = s.delta(f, q)
+		if d, err = s.delta(ctx, q); err != nil {
+			return d, err
+		}
 	}
-	_ = f.finish(nil) // what ended it is no error of a Sync
-	return d, err
+	return d, nil
 }

@@ -35,7 +35,8 @@ type SyncRequest struct {
 	// What the device wrote; absent when it only pulls.
 	Push *Push `protobuf:"bytes,4,opt,name=push,proto3" json:"push,omitempty"`
 	// How long, in seconds from 0 to 55, an empty answer is held for the first
-	// change. An answer with a verdict is never held.
+	// change. An answer with a verdict is never held, and a node that has no room
+	// to hold one more answers at once.
 	WaitSeconds int32 `protobuf:"varint,5,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
 	// Only says what the verdict on push would be now. Nothing is stored, and
 	// the answer carries neither changes nor a position: it settles nothing.
