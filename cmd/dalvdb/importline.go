@@ -91,6 +91,7 @@ func readUpdate(raw []byte) ([]backend.UserUpdate, error) {
 	u := backend.UserUpdate{User: events.UserID(m.GetUserId()), Update: backend.Update{
 		Request: m.GetRequestId(), Log: log, Guards: wire.DecodeGuards(m.GetGuards()), Ops: wire.DecodeOps(m.GetOps()),
 		Meta: wire.DecodeMeta(m.GetMeta()), DryRun: m.GetDryRun(),
+		AnyHistory: log.IsZero(), // as the server takes such a request
 	}}
 	if s := m.GetSource(); s != nil {
 		if s.GetName() == "" {

@@ -49,6 +49,7 @@ func (w *writeFlags) update(op events.Op) (backend.Update, error) {
 	if u.Log, err = events.ParseLogID(w.logID); err != nil {
 		return u, usageError("--log-id: %w", err)
 	}
+	u.AnyHistory = u.Log.IsZero() // who types a version means the server as it is
 	if w.expect < 0 {
 		return u, usageError("--expect %d: want a number from 0", w.expect)
 	}

@@ -20,7 +20,8 @@
 //     again under it is safe.
 //   - A write that expects an entry (Update.Expect) carries the log id it was
 //     read under, so that no version of a history that was lost by restoring a
-//     server can be taken for one of this history.
+//     server can be taken for one of this history. Versions without a log id are
+//     not sent, unless that is asked for (Update.AnyHistory).
 //   - Watch goes on where it was after any interruption: no event is missed and
 //     none comes twice within one loop.
 //   - A rejection is an answer, not an error: look at Verdict.Outcome.

@@ -35,6 +35,14 @@ var (
 	// ErrTwoHistories is returned for an Update that expects entries read under
 	// different log ids. Read them again, then write.
 	ErrTwoHistories = errors.New("expected entries were read under different log ids")
+
+	// ErrNoHistory is returned for an Update with versions and without the log id
+	// under which they were read. Use Update.Expect, or set Log beside Guards.
+	ErrNoHistory = errors.New("guards have versions, and no log id says of which history")
+
+	// ErrTooLarge is returned for an update of UpdateMany that fits no request,
+	// with the error that the server would have given. Write less at a time.
+	ErrTooLarge = errors.New("update too large for a request")
 )
 
 // A NotFoundError says that a key is absent, and since which position at least.

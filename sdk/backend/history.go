@@ -16,6 +16,10 @@ import (
 // interruption; an error ends the loop.
 func (c *Client) History(ctx context.Context, q events.HistoryQuery) iter.Seq2[*events.HistoryEvent, error] {
 	return func(yield func(*events.HistoryEvent, error) bool) {
+		from := q.FromTime
+		if q.FromOffset != 0 {
+			from = 0 // as the question says it
+		}
 		err := follow(ctx, c, source[dalvdbv1.HistoryResponse]{
 			open: func(ctx context.Context) (*connect.ServerStreamForClient[dalvdbv1.HistoryResponse], error) {
 				return c.rpc.History(ctx, connect.NewRequest(wire.EncodeHistoryQuery(q)))
@@ -25,8 +29,13 @@ func (c *Client) History(ctx context.Context, q events.HistoryQuery) iter.Seq2[*
 				if err != nil {
 					return false, err
 				}
-				// What stands in the log stays there: the rest follows after it.
+				// What stands in the log stays there: the rest follows after it. A
+				// question has an offset or a time, and times are not in order where a
+				// clock was set back.
 				q.FromOffset, q.FromTime = h.Position.Offset+1, 0
+				if h.Event.Time < from {
+					return true, nil
+				}
 				return yield(h, nil), nil
 			},
 		})

@@ -156,7 +156,7 @@ func TestHistoryGoesOnWhereItWas(t *testing.T) {
 				if off < r.GetFrom().GetOffset() {
 					continue
 				}
-				h := &events.HistoryEvent{Position: at(logA, events.Offset(off)), Outcome: events.Accepted}
+				h := &events.HistoryEvent{Position: at(logA, events.Offset(off)), Outcome: events.Accepted, Event: events.Event{Time: 1}}
 				if err := s.Send(wire.EncodeHistory(h)); err != nil {
 					return err
 				}
@@ -178,6 +178,42 @@ func TestHistoryGoesOnWhereItWas(t *testing.T) {
 			got = append(got, h.Position.Offset)
 		}
 		if !slices.Equal(got, []events.Offset{2, 4, 6, 8, 10}) {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// A history of many events outlives the token it was asked for with, and events
+// from before its time, which a clock that was set back has put among the others,
+// are left out after an interruption as before it.
+func TestHistoryOutlivesItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		times := []events.Time{100, 200, 50, 60, 300}
+		n := &node{history: func(r *dalvdbv1.HistoryRequest, s *connect.ServerStream[dalvdbv1.HistoryResponse]) error {
+			from := r.GetFrom()
+			for i, at1 := range times {
+				off := int64(i + 1)
+				if off < from.GetOffset() || from.GetTime() != nil && at1 < events.TimeOf(from.GetTime().AsTime()) {
+					continue
+				}
+				h := &events.HistoryEvent{Position: at(logA, events.Offset(off)), Outcome: events.Accepted, Event: events.Event{Time: at1}}
+				if err := s.Send(wire.EncodeHistory(h)); err != nil {
+					return err
+				}
+				if off == 2 {
+					return connect.NewError(connect.CodeUnauthenticated, errors.New("token has expired"))
+				}
+			}
+			return nil
+		}}
+		var got []events.Offset
+		for h, err := range n.start(t, Options{}).History(t.Context(), events.HistoryQuery{User: "ann", FromTime: 100}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, h.Position.Offset)
+		}
+		if !slices.Equal(got, []events.Offset{1, 2, 5}) {
 			t.Errorf("got %v", got)
 		}
 	})

@@ -43,7 +43,7 @@ func follow[M any](ctx context.Context, c *Client, s source[M]) error {
 			progress = time.Now()
 			begun = true
 			// The credential served until now: it has expired, and there may be a new one.
-			ok = ok || s.endless && connect.CodeOf(err) == connect.CodeUnauthenticated
+			ok = ok || !s.once && connect.CodeOf(err) == connect.CodeUnauthenticated
 		}
 		if !ok || begun && s.once {
 			return err

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
@@ -32,10 +33,15 @@ type Update struct {
 	Source events.Source
 
 	// Guards are what the ops rely on, and Log is the log id under which their
-	// versions were read. Expect fills in both. Without a log id the current one
-	// is meant, which is not safe when a server is restored from a backup.
+	// versions were read. Expect fills in both. Versions other than 0 without a log
+	// id are ErrNoHistory.
 	Guards []events.Guard
 	Log    events.LogID
+
+	// AnyHistory sends versions without a log id, as a person does who types one:
+	// of the history that the server has now. That is not safe when it is restored
+	// from a backup, after which the same version may be of another write.
+	AnyHistory bool
 
 	Ops  []events.Op
 	Meta []events.Meta // by name, each once
@@ -49,6 +55,8 @@ type Update struct {
 // Expect makes the update depend on entries being as they were read; one that
 // was absent (version 0) must still be.
 func (u *Update) Expect(entries ...Entry) {
+	// A copy, for another Update may share what stands behind these guards.
+	u.Guards = slices.Clip(u.Guards)
 	for _, e := range entries {
 		u.Guards = append(u.Guards, events.Guard{Key: e.Key, Version: e.Version})
 		if e.Version == 0 {
@@ -63,6 +71,10 @@ func (u *Update) Expect(entries ...Entry) {
 func (u *Update) message(user events.UserID) (*dalvdbv1.UpdateRequest, error) {
 	if u.twoHistories {
 		return nil, ErrTwoHistories
+	}
+	named := func(g events.Guard) bool { return g.Version != 0 }
+	if u.Log.IsZero() && !u.AnyHistory && slices.ContainsFunc(u.Guards, named) {
+		return nil, ErrNoHistory
 	}
 	ev := &events.Event{
 		User: user, Request: u.Request, Source: u.Source, Log: u.Log, Guards: u.Guards, Ops: u.Ops, Meta: u.Meta,

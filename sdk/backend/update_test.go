@@ -304,3 +304,44 @@ func TestAnswersThatBreakOff(t *testing.T) {
 		})
 	}
 }
+
+// An Update is a value: what one copy expects is no concern of another.
+func TestExpectOfCopies(t *testing.T) {
+	e := func(k events.Key) Entry { return Entry{Entry: events.Entry{Key: k, Version: 1}, Position: at(logA, 9)} }
+	var base Update
+	for _, k := range []events.Key{"a", "b", "c"} { // room for a fourth
+		base.Expect(e(k))
+	}
+	one, two := base, base
+	one.Expect(e("one"))
+	two.Expect(e("two"))
+	if got := one.Guards[3].Key; got != "one" {
+		t.Errorf("the guard on one is on %s", got)
+	}
+}
+
+// Versions of no history are not sent, unless the caller says so.
+func TestVersionsWithoutHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		n := &node{update: func(*dalvdbv1.UpdateRequest) (*dalvdbv1.UpdateResponse, error) {
+			sent++
+			return accepted(1), nil
+		}}
+		c := n.start(t, Options{})
+		for _, tt := range []struct {
+			guard      events.Offset
+			log        events.LogID
+			anyHistory bool
+			want       error
+		}{{7, events.LogID{}, false, ErrNoHistory}, {7, logA, false, nil}, {0, events.LogID{}, false, nil}, {7, events.LogID{}, true, nil}} {
+			before := sent
+			_, err := c.Update(t.Context(), "ann", Update{
+				Guards: []events.Guard{{Key: "k", Version: tt.guard}}, Log: tt.log, AnyHistory: tt.anyHistory, Ops: []events.Op{events.Delete("k")},
+			})
+			if !errors.Is(err, tt.want) || (sent > before) != (tt.want == nil) {
+				t.Errorf("%+v: %v, sent %d", tt, err, sent-before)
+			}
+		}
+	})
+}

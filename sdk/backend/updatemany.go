@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
+	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events"
 )
 
@@ -26,38 +29,70 @@ type Result struct {
 
 // UpdateMany makes many updates, each atomic by itself, and returns a result for
 // each, in their order. Those of one user take effect in their order, so after
-// an error that time may heal nothing more is tried.
+// an error that time may heal nothing more is tried; what is wrong with one
+// update concerns no other.
 func (c *Client) UpdateMany(ctx context.Context, updates []UserUpdate) []Result {
 	results := make([]Result, len(updates))
-	var chunk []*pending
-	size := 0
-	var failed error // of a chunk
+	var next chunk
+	var failed error // of a chunk, and of all after it
 	for i := range updates {
 		req, err := updates[i].message(updates[i].User)
+		if err == nil {
+			err = fitsAlone(req)
+		}
 		if err != nil {
 			results[i].Err = err
 			continue
 		}
-		n := proto.Size(req) + elementOverhead
-		if len(chunk) == events.PageEntriesMax || size+n > events.RequestBytesMax && len(chunk) > 0 {
-			failed = c.updateChunk(ctx, chunk)
-			chunk, size = nil, 0
+		if !next.fits(req) {
+			failed = c.updateChunk(ctx, next.updates)
+			next = chunk{}
 		}
 		if failed != nil {
 			results[i].Err = fmt.Errorf("not tried: %w", failed)
 			continue
 		}
-		chunk = append(chunk, &pending{req: req, to: &results[i]})
-		size += n
+		next.add(&pending{req: req, to: &results[i]})
 	}
-	if len(chunk) > 0 {
-		_ = c.updateChunk(ctx, chunk) // each has its result
+	if len(next.updates) > 0 {
+		_ = c.updateChunk(ctx, next.updates) // each has its result
 	}
 	return results
 }
 
+// A chunk is what goes into one request.
+type chunk struct {
+	updates      []*pending
+	bytes, parts int
+}
+
 // elementOverhead is what an element of a list costs at most besides itself.
 const elementOverhead = 8
+
+func (c *chunk) fits(req *dalvdbv1.UpdateRequest) bool {
+	return len(c.updates) == 0 || len(c.updates) < events.PageEntriesMax &&
+		c.bytes+proto.Size(req)+elementOverhead <= events.RequestBytesMax &&
+		c.parts+wire.MaxParts(req) <= events.UpdateManyPartsMax
+}
+
+func (c *chunk) add(p *pending) {
+	c.updates = append(c.updates, p)
+	c.bytes += proto.Size(p.req) + elementOverhead
+	c.parts += wire.MaxParts(p.req)
+}
+
+// fitsAlone reports an update that no request can carry. Sent, it would take the
+// others in its request with it.
+func fitsAlone(req *dalvdbv1.UpdateRequest) error {
+	var alone chunk
+	alone.updates = append(alone.updates, nil)
+	if alone.fits(req) {
+		return nil
+	}
+	return &markedError{ErrTooLarge, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf(
+		"an update of %d bytes: a request is at most %d, and %d messages and list elements",
+		proto.Size(req), events.RequestBytesMax, events.UpdateManyPartsMax))}
+}
 
 // pending is an update of a chunk that has no final result yet.
 type pending struct {
@@ -75,14 +110,18 @@ func (p *pending) settle(err error) {
 }
 
 // updateChunk sends updates in one request, again and again, until each has a
-// result: those that are settled are left out the next time. It returns why it
-// gave up on some.
+// result: those that are settled are left out the next time. It returns why
+// nothing must be tried after it.
 func (c *Client) updateChunk(ctx context.Context, chunk []*pending) error {
 	_, err := retry(ctx, c, func(ctx context.Context) (struct{}, error) {
 		var err error
 		chunk, err = c.updateOnce(ctx, chunk)
 		return struct{}{}, err
 	})
+	stop := err
+	if decided(ctx, err, chunk) {
+		stop = nil
+	}
 	for _, p := range chunk {
 		if own := p.to.Err; own != nil {
 			p.settle(answered(own))
@@ -90,7 +129,23 @@ func (c *Client) updateChunk(ctx context.Context, chunk []*pending) error {
 			p.settle(err)
 		}
 	}
-	return err
+	return stop
+}
+
+// decided reports that a request failed for what was in it, and none of that
+// will take effect: other requests may have better luck, and come after it.
+func decided(ctx context.Context, err error, chunk []*pending) bool {
+	if _, ok := passing(ctx, err); ok || ctx.Err() != nil || !neverWritten(err) {
+		return false
+	}
+	if slices.ContainsFunc(chunk, func(p *pending) bool { return p.unknown }) {
+		return false
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument, connect.CodeResourceExhausted:
+		return true
+	}
+	return false
 }
 
 // updateOnce makes one attempt. It returns the updates that may be tried again,
@@ -113,10 +168,15 @@ func (c *Client) updateOnce(ctx context.Context, chunk []*pending) ([]*pending, 
 	}
 	var left []*pending
 	var again error
+	longest := time.Duration(-1)
 	for i, r := range res.Msg.GetResults() {
-		if err := chunk[i].take(ctx, r); err != nil {
-			left = append(left, chunk[i])
-			again = err
+		err := chunk[i].take(ctx, r)
+		if err == nil {
+			continue
+		}
+		left = append(left, chunk[i])
+		if wait, _ := passing(ctx, err); wait > longest { // all are asked for again together
+			longest, again = wait, err
 		}
 	}
 	return left, again

@@ -6,9 +6,13 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/events"
@@ -135,4 +139,103 @@ func TestUpdateManyKeepsToTheLimitsOfARequest(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An update that no request can carry, and a request that the server finds wrong,
+// concern no other update.
+func TestUpdateManyFailsAlone(t *testing.T) {
+	large := []events.Op{}
+	for range 9 {
+		large = append(large, events.Put("k", events.Text(strings.Repeat("x", events.ValueBytesMax))))
+	}
+	for name, tt := range map[string]struct {
+		ops  []events.Op
+		many int // of updates, the wrong one is in the first request
+		code connect.Code
+		mark error
+	}{
+		"bytes": {large, 3, connect.CodeResourceExhausted, ErrTooLarge},
+		"parts": {make([]events.Op, events.UpdateManyPartsMax/3+1), 3, connect.CodeResourceExhausted, ErrTooLarge},
+		"wrong": {[]events.Op{events.Delete("wrong")}, events.PageEntriesMax + 1, connect.CodeInvalidArgument, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := &node{updateMany: func(r *dalvdbv1.UpdateManyRequest) (*dalvdbv1.UpdateManyResponse, error) {
+					res := &dalvdbv1.UpdateManyResponse{}
+					for _, u := range r.GetUpdates() {
+						if len(u.GetOps()) > 0 && u.GetOps()[0].GetKey() == "wrong" {
+							return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("updates[1].ops[0].key"))
+						}
+						res.Results = append(res.Results, verdict(1))
+					}
+					if proto.Size(r) > events.RequestBytesMax {
+						return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("message too large"))
+					}
+					return res, nil
+				}}
+				ups := manyUpdates(tt.many, "v")
+				ups[1].Ops = tt.ops
+				got := n.start(t, Options{}).UpdateMany(t.Context(), ups)
+				if err := got[1].Err; connect.CodeOf(err) != tt.code || tt.mark != nil && !errors.Is(err, tt.mark) {
+					t.Errorf("the wrong one: %v", err)
+				}
+				if last := got[len(got)-1]; last.Err != nil || last.Verdict.Outcome != events.Accepted {
+					t.Errorf("the last one: %+v", last)
+				}
+			})
+		})
+	}
+}
+
+// A chunk has no more parts than a request may have.
+func TestUpdateManyCountsParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []int
+		n := &node{updateMany: func(r *dalvdbv1.UpdateManyRequest) (*dalvdbv1.UpdateManyResponse, error) {
+			sent = append(sent, len(r.GetUpdates()))
+			res := &dalvdbv1.UpdateManyResponse{}
+			for range r.GetUpdates() {
+				res.Results = append(res.Results, verdict(1))
+			}
+			return res, nil
+		}}
+		ups := manyUpdates(100, "v")
+		for i := range ups {
+			ups[i].Ops = nil
+			for range events.OpsMax {
+				ups[i].Ops = append(ups[i].Ops, events.Delete("k"))
+			}
+		}
+		n.start(t, Options{}).UpdateMany(t.Context(), ups)
+		if fmt.Sprint(sent) != "[66 34]" {
+			t.Errorf("requests of %v updates", sent)
+		}
+	})
+}
+
+// Of many that are to be asked for again the longest wait counts.
+func TestUpdateManyWaitsForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		overloaded := func(after time.Duration) *dalvdbv1.UpdateResult {
+			info, err := anypb.New(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &dalvdbv1.UpdateResult{Result: &dalvdbv1.UpdateResult_Error{Error: &dalvdbv1.Error{
+				Code: connect.CodeResourceExhausted.String(), Details: []*anypb.Any{info},
+			}}}
+		}
+		asked := 0
+		n := &node{updateMany: func(*dalvdbv1.UpdateManyRequest) (*dalvdbv1.UpdateManyResponse, error) {
+			if asked++; asked == 1 {
+				return &dalvdbv1.UpdateManyResponse{Results: []*dalvdbv1.UpdateResult{overloaded(20 * time.Second), overloaded(time.Second)}}, nil
+			}
+			return &dalvdbv1.UpdateManyResponse{Results: []*dalvdbv1.UpdateResult{verdict(1), verdict(2)}}, nil
+		}}
+		begin := time.Now()
+		n.start(t, Options{}).UpdateMany(t.Context(), manyUpdates(2, "v"))
+		if took := time.Since(begin); took != 20*time.Second {
+			t.Errorf("asked again after %v", took)
+		}
+	})
 }
