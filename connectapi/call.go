@@ -143,31 +143,6 @@ func (a *API) log(ctx context.Context, c *call, took time.Duration) {
 	a.cfg.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// edge is the interceptor between Connect and the services: it tells their
-// errors as clients know them.
-type edge struct{ api *API }
-
-func (e edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		c := callOf(ctx)
-		resp, err := next(ctx, req)
-		if err != nil {
-			return nil, c.finish(err)
-		}
-		return resp, c.finish(nil)
-	}
-}
-
-func (e edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return callOf(ctx).finish(next(ctx, conn))
-	}
-}
-
-func (e edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
-}
-
 const requestIDHeader = "X-Request-Id"
 
 // requestID returns the id a client gave to its request, where it is of a form

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -61,9 +60,19 @@ func (protoCodec) Unmarshal(data []byte, message any) error {
 		return errNotMessage(message)
 	}
 	if err := wire.CheckParts(data, m); err != nil {
-		return err
+		return explained(m, err)
 	}
 	return proto.Unmarshal(data, m)
+}
+
+// explained returns the error of a codec, nil if the message tells it instead.
+func explained(m proto.Message, err error) error {
+	var wrong *events.InvalidError
+	if errors.As(err, &wrong) {
+		undecoded(m, wrong)
+		return nil
+	}
+	return err
 }
 
 // jsonCodec reads and writes JSON, and refuses fields it does not know: whoever
@@ -96,7 +105,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 		return err
 	}
 	if err := (protojson.UnmarshalOptions{}).Unmarshal(data, m); err != nil {
-		return jsonError(err)
+		return explained(m, jsonError(data, err))
 	}
 	return nil
 }
@@ -130,31 +139,6 @@ func checkJSONParts(data []byte, m proto.Message) error {
 }
 
 func errNotMessage(v any) error { return fmt.Errorf("%T is not a message", v) }
-
-// What errors of protojson say that is worth repeating: where, and the names of
-// fields. The rest may be values.
-var (
-	jsonWhere = regexp.MustCompile(`\(line \d+:\d+\)`)
-	jsonWhat  = regexp.MustCompile(`unknown field "(?:[^"\\]|\\.)*"|duplicate field "(?:[^"\\]|\\.)*"|` +
-		`oneof [\w.]+ is already set|invalid value for \w+ field [\w.]+`)
-)
-
-// jsonError returns an error of protojson without the values in it.
-func jsonError(err error) error {
-	const nameMax = 120
-	text := err.Error()
-	what := jsonWhat.FindString(text)
-	if what == "" {
-		what = "not the JSON of this message"
-	}
-	if len(what) > nameMax {
-		what = what[:nameMax] + `..."`
-	}
-	if where := jsonWhere.FindString(text); where != "" {
-		what += " " + where
-	}
-	return errors.New(what)
-}
 
 // boundedGzip decompresses up to the limit of a request. What Connect makes of
 // a message that is larger is to decompress the rest as well, only to tell its
