@@ -39,7 +39,7 @@ type call struct {
 	who       auth.Identity
 	http      *http.ResponseController
 	conn      *connection  // nil behind a server that is not ours
-	entries   atomic.Int64 // the bytes of entries that explain conflicts in the answer
+	entries   atomic.Int64 // the bytes of what explains conflicts in the answer
 
 	answered bool           // a handler has decided on an answer
 	err      error          // which was this error, as the handler met it,
@@ -52,8 +52,8 @@ type callKey struct{}
 // API.observe have one.
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
-// fits takes room for an entry that explains a conflict, and reports whether
-// there was any. The updates of one request share the room.
+// fits takes room for what explains a conflict, and reports whether there was
+// any. The updates of one request share the room.
 func (c *call) fits(bytes int64) bool {
 	if c.entries.Add(bytes) <= conflictBytesMax {
 		return true

@@ -74,10 +74,16 @@ const (
 	// header of gzip and the work cost more than is won.
 	compressMin = 1 << 10
 
-	// conflictBytesMax bounds the entries in one answer, whether to one update or
-	// to many, that say what stands at the keys of failed guards. Conflicts beyond
-	// it are told by version only.
+	// conflictBytesMax bounds what explains the conflicts in one answer, whether to
+	// one update or to many: who changed the keys of failed guards, and what stands
+	// there. Conflicts beyond it are told by version only, so that the largest
+	// answer is one that our clients read.
 	conflictBytesMax = 4 << 20
+
+	// writerTimeBytes and valueOverhead are what is around the texts of a writer,
+	// with the time and the message they are in, and around a value.
+	writerTimeBytes = 48
+	valueOverhead   = 12
 
 	// updateManyWorkers is how many users UpdateMany writes to at a time: enough
 	// to share one sync of the log among them.

@@ -49,9 +49,24 @@ func (a *API) explain(ctx context.Context, ev *events.Event, conflicts []wire.Co
 		if e == nil {
 			continue
 		}
+		told := !device && e.Version != 0
+		if !callOf(ctx).fits(dressBytes(e, told)) {
+			continue
+		}
 		conflicts[i].Writer, conflicts[i].Time = e.Writer, e.Time
-		if !device && e.Version != 0 {
+		if told {
 			conflicts[i].Entry = e
 		}
 	}
+}
+
+// dressBytes is what explaining a conflict takes in an answer at most, besides
+// the key and the values of the entry: its writer and time, twice if the entry is
+// told, and what is around each value.
+func dressBytes(e *events.Entry, told bool) int64 {
+	n := writerTimeBytes + len(e.Writer.ID) + len(e.Writer.Actor)
+	if told {
+		n = 2*n + len(e.Values)*valueOverhead
+	}
+	return int64(n)
 }

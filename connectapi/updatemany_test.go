@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dalvdb/dalvdb/connectapi"
+	"github.com/dalvdb/dalvdb/connectapi/auth"
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -82,5 +84,45 @@ func TestUpdateManyKeepsTheOrderOverRetries(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// However many conflicts the updates of one request meet, the answer is one that
+// our clients read, and each says which guard failed and what version is there.
+func TestUpdateManyAnswerIsBounded(t *testing.T) {
+	n := newNode(t)
+	shop := n.backend(n.token(t, auth.Identity{Role: auth.Backend, Service: xs(events.NameBytesMax), Actor: xs(events.ActorBytesMax)}))
+	const keys = 100
+	var ops []*dalvdbv1.Op
+	for i := range keys {
+		ops = append(ops, put(fmt.Sprintf("k%d", i), "v"))
+	}
+	accepted(t, call(t, shop.Update, update("ann", ops...)).GetVerdict())
+	many := &dalvdbv1.UpdateManyRequest{}
+	for range events.PageEntriesMax {
+		u := update("ann")
+		for i := range keys {
+			u.Guards = append(u.Guards, &dalvdbv1.Guard{Key: fmt.Sprintf("k%d", i)})
+		}
+		many.Updates = append(many.Updates, u)
+	}
+	res := call(t, shop.UpdateMany, many)
+	told := 0
+	for _, r := range res.GetResults() {
+		conflicts := r.GetVerdict().GetConflicts()
+		if len(conflicts) != keys {
+			t.Fatalf("got %d conflicts", len(conflicts))
+		}
+		for _, c := range conflicts {
+			if c.GetVersion() == 0 || c.GetKey() == "" {
+				t.Fatalf("got %v", c)
+			}
+			if c.GetEntry() != nil {
+				told++
+			}
+		}
+	}
+	if size := proto.Size(res); size > 4<<20+keys*events.PageEntriesMax*32 || told == 0 {
+		t.Errorf("an answer of %d bytes, %d conflicts with their entry", size, told)
 	}
 }
