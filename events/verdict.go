@@ -97,8 +97,8 @@ type Violation struct {
 
 // A Verdict is what a writer is told of its event. It is a function of the log.
 type Verdict struct {
-	Outcome    Outcome // Accepted, Rejected, Refused or Seen
-	Position   Position
+	Outcome    Outcome     // Accepted, Rejected, Refused or Seen
+	Position   Position    // of the event; of one that was not written, what it was judged at; none when its form was refused
 	Conflicts  []Conflict  // of Rejected
 	Violations []Violation // of Refused
 }

@@ -203,8 +203,9 @@ type Verdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// ACCEPTED, REJECTED, REFUSED or SEEN.
 	Outcome Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=dalvdb.v1.Outcome" json:"outcome,omitempty"`
-	// Where the event stands. Absent when it never reached the log, as when its
-	// form was refused.
+	// Where the event stands. One that is not in the log, because a guard could
+	// never hold again or it was a dry run, has the place at which it was judged,
+	// where something else stands. Absent when its form was refused.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
 	// Of REJECTED: every guard that did not hold, in their order.
 	Conflicts []*Conflict `protobuf:"bytes,3,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
