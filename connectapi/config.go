@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,7 +79,9 @@ func (c *Config) Validate() error {
 	}
 	for _, o := range c.CORSOrigins {
 		u, err := url.Parse(o)
-		if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+		// Within an origin an asterisk would be a pattern: https://*.example takes what
+		// anybody may register.
+		if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || strings.Contains(o, "*")) {
 			errs = append(errs, fmt.Errorf("connectapi.Config.CORSOrigins: %q: want scheme://host[:port], or *", o))
 		}
 	}

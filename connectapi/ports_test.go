@@ -353,11 +353,11 @@ func (s *syncBuffer) take() string {
 }
 
 func TestConfigValidate(t *testing.T) {
-	_, err := connectapi.New(connectapi.Config{ReadTimeout: -1, SlowReaderMax: -1, StreamsMax: -1, CORSOrigins: []string{"app.example", "*", "https://app.example/path"}})
+	_, err := connectapi.New(connectapi.Config{ReadTimeout: -1, SlowReaderMax: -1, StreamsMax: -1, CORSOrigins: []string{"app.example", "*", "https://app.example/path", "https://*.example"}})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"Submitter", "State", "Verifier", "ReadTimeout", "SlowReaderMax", "StreamsMax", `"app.example"`, "/path"} {
+	for _, want := range []string{"Submitter", "State", "Verifier", "ReadTimeout", "SlowReaderMax", "StreamsMax", `"app.example"`, "/path", "*.example"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}
