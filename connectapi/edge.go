@@ -11,6 +11,39 @@ import (
 	"github.com/dalvdb/dalvdb/events"
 )
 
+// edge is the interceptor between Connect and the services: it tells their
+// errors as clients know them.
+type edge struct{ api *API }
+
+var _ connect.Interceptor = edge{}
+
+// WrapUnary implements connect.Interceptor.
+func (e edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		c := callOf(ctx)
+		if err := decoded(req.Any()); err != nil {
+			return nil, c.finish(err)
+		}
+		resp, err := next(ctx, req)
+		if err != nil {
+			return nil, c.finish(err)
+		}
+		return resp, c.finish(nil)
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (e edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		return callOf(ctx).finish(next(ctx, decodedConn{conn}))
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (e edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
 // Connect decodes a request before any code of ours that could answer it, and of
 // an error of a codec it tells the text only. So that clients learn which field
 // was wrong, a codec that knows decodes such a request into a message that says
@@ -63,37 +96,4 @@ func (c decodedConn) Receive(message any) error {
 		return err
 	}
 	return decoded(message)
-}
-
-var _ connect.Interceptor = edge{}
-
-// edge is the interceptor between Connect and the services: it tells their
-// errors as clients know them.
-type edge struct{ api *API }
-
-// WrapUnary implements connect.Interceptor.
-func (e edge) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		c := callOf(ctx)
-		if err := decoded(req.Any()); err != nil {
-			return nil, c.finish(err)
-		}
-		resp, err := next(ctx, req)
-		if err != nil {
-			return nil, c.finish(err)
-		}
-		return resp, c.finish(nil)
-	}
-}
-
-// WrapStreamingHandler implements connect.Interceptor.
-func (e edge) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		return callOf(ctx).finish(next(ctx, decodedConn{conn}))
-	}
-}
-
-// WrapStreamingClient implements connect.Interceptor.
-func (e edge) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
 }

@@ -140,6 +140,7 @@ func TestAnswerIsNotRead(t *testing.T) {
 					req.Header.Set("Authorization", "Bearer "+n.userToken(t, "ann"))
 					res, err := n.network.client(true).Do(req)
 					must(t, err)
+					defer func() { _ = res.Body.Close() }() // a second time, perhaps
 					giveUp = func() { _ = res.Body.Close() }
 				} else {
 					conn, err := n.network.dial(t.Context(), "device")

@@ -148,7 +148,7 @@ func empty(d *events.Delta) bool { return len(d.Changes) == 0 && !d.More && !d.S
 func (s *round) hold(ctx context.Context, q events.DeltaQuery, d events.Delta) (events.Delta, error) {
 	f, err := s.openFlow(ctx)
 	if err != nil {
-		return d, nil //nolint:nilerr // there is an answer, and waiting was a courtesy
+		return d, nil // there is an answer, and waiting was a courtesy
 	}
 	defer f.close()
 	held, cancel := context.WithTimeout(f, s.wait)
