@@ -16,7 +16,8 @@ import (
 type Verified struct {
 	Partition events.Partition
 	Applied   events.Offset // where the stored state stands; -1: it has nothing
-	Records   int64         // folded again
+	Records   int64         // read and folded, from the beginning of the log to its end
+	Behind    int64         // of these, those that the stored state has not come to
 	Rows      int64         // compared
 
 	// Different counts what is not as the log says, and Differences tells the
@@ -29,15 +30,28 @@ type Verified struct {
 // they say nothing new.
 const DifferencesMax = 20
 
+// Compared reports whether there was anything to compare: a state that has
+// nothing of a log that has something is not different from it, and no proof of
+// anything either.
+func (v *Verified) Compared() bool { return v.Applied >= 0 || v.Records == 0 }
+
 func (v *Verified) differ(format string, args ...any) {
 	if v.Different++; v.Different <= DifferencesMax {
 		v.Differences = append(v.Differences, fmt.Sprintf(format, args...))
 	}
 }
 
-// Verify folds the log once more, each partition up to where the stored state
-// stands, into the directory scratch, which is made and must not be there yet;
-// and compares the running hashes and the rows. It changes neither the stored
+// Damaged reports whether err, of Open or of Verify, says that what is stored of
+// the state cannot be what was written. The log is not concerned: the state can
+// be deleted, and is then made again.
+func Damaged(err error) bool {
+	return (pebble.IsCorruptionError(err) || errors.Is(err, errRow)) && !errors.Is(err, events.ErrCorrupt)
+}
+
+// Verify folds the log once more into the directory scratch, which is made and
+// must not be there yet. Where it comes to the place at which the stored state
+// stands, it compares the running hashes and the rows; then it goes on to the end
+// of the log, so that all of the log has been read. It changes neither the stored
 // state nor the log; nobody else may have them open. A difference is a result:
 // the error says that something could not be read.
 //
@@ -65,7 +79,9 @@ func Verify(ctx context.Context, cfg Config, scratch string) (_ []Verified, err 
 		workers.Go(func() {
 			defer func() { <-turns }()
 			all[i].Partition = p.id
-			errs[i] = p.verify(ctx, again.log, stored, &all[i])
+			if err := p.verify(ctx, again.log, stored, &all[i]); err != nil {
+				errs[i] = fmt.Errorf("partition %d: %w", p.id, err)
+			}
 		})
 	}
 	workers.Wait()
@@ -80,6 +96,9 @@ func openStored(cfg Config) (*pebble.DB, error) {
 	cfg = cfg.withDefaults()
 	opts := stateOptions(&cfg)
 	opts.ReadOnly, opts.ErrorIfNotExists = true, true
+	// Damage is told by the error of who meets it. Without a listener the store
+	// would end the process, and leave the scratch state behind.
+	opts.EventListener = &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
 		return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
@@ -97,8 +116,8 @@ func openStored(cfg Config) (*pebble.DB, error) {
 	return db, nil
 }
 
-// verify folds the partition, which is empty, up to where the stored state
-// stands, and compares.
+// verify folds the partition, which is empty, and compares it where the stored
+// state stands.
 func (p *partition) verify(ctx context.Context, log events.Log, stored *pebble.DB, v *Verified) error {
 	was := &reader{db: stored, partition: p.id}
 	applied, err := loadApplied(was)
@@ -112,11 +131,24 @@ func (p *partition) verify(ctx context.Context, log events.Log, stored *pebble.D
 	}
 	if tail < applied.offset {
 		v.differ("the log ends at offset %d, and the state stands at %d", tail, applied.offset)
-		return nil
+		v.Records, err = p.foldTo(ctx, log, tail)
+		return err
 	}
 	if v.Records, err = p.foldTo(ctx, log, applied.offset); err != nil {
 		return err
 	}
+	if err := p.compare(ctx, was, &applied, v); err != nil {
+		return err
+	}
+	// After a crash the state may stand behind the log, which is no fault of it;
+	// but what stands there is to be read too.
+	v.Behind, err = p.foldTo(ctx, log, tail)
+	v.Records += v.Behind
+	return err
+}
+
+// compare compares the partition, folded as far as the stored state, with it.
+func (p *partition) compare(ctx context.Context, was *reader, applied *appliedRow, v *Verified) error {
 	now := p.current().applied
 	switch {
 	case now.offset != applied.offset:
@@ -129,13 +161,13 @@ func (p *partition) verify(ctx context.Context, log events.Log, stored *pebble.D
 	return compareRows(ctx, was, &reader{db: p.db, partition: p.id}, v)
 }
 
-// foldTo folds the log from its beginning up to an offset, and returns how many
-// records that were.
+// foldTo folds on up to an offset, and returns how many records that were.
 func (p *partition) foldTo(ctx context.Context, log events.Log, to events.Offset) (records int64, err error) {
-	if to < 0 {
+	from := p.current().applied.offset + 1
+	if to < from {
 		return 0, nil
 	}
-	rd, err := log.Read(p.id, 0)
+	rd, err := log.Read(p.id, from)
 	if err != nil {
 		return 0, err
 	}

@@ -25,6 +25,10 @@ func (r *verifyRig) config() projector.Config {
 	return projector.Config{Log: r.log, Dir: "state", FS: r.fs}
 }
 
+// rigRecords is how many records the log of the rig has: those of 60 rounds, and
+// a genesis and an epoch in each partition.
+const rigRecords = 2*60 + 2*3
+
 // newVerifyRig lets users write all kinds of ops, some of which remove again.
 func newVerifyRig(t *testing.T) *verifyRig {
 	t.Helper()
@@ -108,33 +112,103 @@ func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 	if told := differences(all); len(told) > 0 {
 		t.Errorf("differences:\n%s", strings.Join(told, "\n"))
 	}
-	if records != 120+6 || rows < 200 { // a genesis and an epoch in each partition
+	if records != rigRecords || rows < 200 {
 		t.Errorf("%d records and %d rows were looked at", records, rows)
 	}
 }
 
-// A state that lags behind the log, as after kill -9, is compared where it stands:
-// here nowhere, because not even its format has been flushed.
-func TestVerifyOfAStateThatLags(t *testing.T) {
+// A state that has nothing, as after kill -9 before its first flush, is nothing to
+// compare, and says so; the log is read to its end all the same.
+func TestVerifyOfAStateThatHasNothing(t *testing.T) {
 	r := newVerifyRig(t)
 	r.fs = vfs.NewMem()
 	r.tamper(t, func(*pebble.DB) error { return nil })
-	for _, v := range r.verify(t, "scratch-0") {
-		if v.Applied != -1 || v.Records != 0 || v.Different != 0 {
-			t.Errorf("%+v", v)
+	empty := func(scratch string) {
+		var records int64
+		for _, v := range r.verify(t, scratch) {
+			if v.Applied != -1 || v.Rows != 0 || v.Different != 0 || v.Compared() || v.Behind != v.Records {
+				t.Errorf("%+v", v)
+			}
+			records += v.Records
+		}
+		if records != rigRecords {
+			t.Errorf("%d records of the log were read", records)
 		}
 	}
-	pr, err := projector.Open(t.Context(), r.config()) // an empty state
+	empty("scratch-0")
+	pr, err := projector.Open(t.Context(), r.config()) // makes the format row
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := pr.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range r.verify(t, "scratch") {
-		if v.Applied != -1 || v.Records != 0 || v.Different != 0 {
+	empty("scratch")
+}
+
+// A state that stands behind the log is compared where it stands, and the rest of
+// the log is read too.
+func TestVerifyOfAStateThatLags(t *testing.T) {
+	r := newVerifyRig(t)
+	for p := range events.Partition(3) {
+		ev := &events.Event{
+			User: "late", Writer: events.Writer{Kind: events.WriterBackend, ID: "shop"}, Request: fmt.Sprint(p),
+			Ops: []events.Op{events.Put("theme", events.Text("late"))},
+		}
+		record, err := events.EncodeRecord(&events.Record{FoldVersion: events.FoldVersion, Event: ev})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.log.Append(t.Context(), p, "late", record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var records int64
+	all := r.verify(t, "scratch")
+	for _, v := range all {
+		if v.Behind != 1 || v.Applied < 0 || !v.Compared() {
 			t.Errorf("%+v", v)
 		}
+		records += v.Records
+	}
+	if records != rigRecords+3 {
+		t.Errorf("%d records of the log were read", records)
+	}
+	if told := differences(all); len(told) > 0 {
+		t.Errorf("differences:\n%s", strings.Join(told, "\n"))
+	}
+}
+
+// Damage to what is stored is told, as damage of the state, and ends nothing.
+func TestVerifyOfADamagedState(t *testing.T) {
+	r := newVerifyRig(t)
+	names, err := r.fs.List("state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := 0
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := r.fs.OpenReadWrite("state/"+name, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, 300), 10); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		damaged++
+	}
+	_, err = projector.Verify(t.Context(), r.config(), "scratch")
+	if damaged == 0 || !projector.Damaged(err) {
+		t.Errorf("%d files are damaged: %v", damaged, err)
+	}
+	if projector.Damaged(fmt.Errorf("partition 3: %w", events.ErrCorrupt)) || projector.Damaged(errors.New("disk")) {
+		t.Error("what is not of the state counts as its damage")
 	}
 }
 

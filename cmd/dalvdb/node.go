@@ -81,7 +81,7 @@ func (n *node) openState(ctx context.Context) (err error) {
 	n.state, err = projector.Open(ctx, projector.Config{
 		Log: n.log, Dir: stateDir(n.settings.data), TombstonesKeep: n.settings.tombstones, Logger: n.logger,
 	})
-	return err
+	return stateError(stateDir(n.settings.data), err)
 }
 
 func (n *node) beginLog(ctx context.Context) error { return n.log.Begin(ctx) }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -20,13 +21,15 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Replay the log and compare it with the stored state",
-		Long: `Fold the log in a data directory once more, from its beginning, into a scratch
-state, and compare the running hashes and all rows with those of the stored
-state. The node must not run. Nothing is changed; the scratch state needs as
-much room as the stored one and is removed at the end.
+		Long: `Read the log in a data directory once more, from its beginning to its end, fold
+it into a scratch state, and compare the running hashes and all rows with those
+of the stored state, where that stands. It says how far that is behind the log,
+as it may be after a crash. The node must not run. Nothing is changed; the
+scratch state needs as much room as the stored one and is removed at the end.
 
-Exit code 1: there are differences. The state can be made again from the log:
-remove state/ and start the node.`,
+Exit code 1: there are differences, or something is damaged, or nothing could be
+compared, because the state has nothing of what is in the log. The state can be
+made again from the log: remove state/ and start the node.`,
 		Example: `  dalvdb verify --data data
   dalvdb verify --data /var/lib/dalvdb --scratch /mnt/scratch -o json`,
 		Args: wantArgs(0),
@@ -37,7 +40,7 @@ remove state/ and start the node.`,
 		if *scratch == "" {
 			*scratch = *data
 		}
-		all, err := verify(cmd.Context(), *data, *scratch)
+		all, err := a.verify(cmd.Context(), *data, *scratch)
 		if err != nil {
 			return err
 		}
@@ -47,14 +50,15 @@ remove state/ and start the node.`,
 }
 
 // verify compares the state of a data directory with its log.
-func verify(ctx context.Context, data, scratch string) (_ []projector.Verified, err error) {
+func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.Verified, err error) {
 	for _, dir := range []string{logDir(data), stateDir(data)} {
-		if _, err := os.Stat(dir); err != nil {
-			return nil, err // opening would make it
+		if _, err := os.Stat(dir); err != nil { // opening would make it
+			return nil, usageError("--data %s: no %s in it: %w", data, filepath.Base(dir), plain(err))
 		}
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	log, err := pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: quiet})
+	// Of what the stores say only that is of use which ends them.
+	logger := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	log, err := pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: logger})
 	if err != nil {
 		return nil, err
 	}
@@ -64,30 +68,65 @@ func verify(ctx context.Context, data, scratch string) (_ []projector.Verified, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
-	cfg := projector.Config{Log: log, Dir: stateDir(data), Logger: quiet}
-	return projector.Verify(ctx, cfg, filepath.Join(temporary, "state"))
+	cfg := projector.Config{Log: log, Dir: stateDir(data), Logger: logger}
+	all, err := projector.Verify(ctx, cfg, filepath.Join(temporary, "state"))
+	return all, stateError(stateDir(data), err)
+}
+
+// stateError adds to the error of a damaged state what helps.
+func stateError(dir string, err error) error {
+	if err == nil || !projector.Damaged(err) {
+		return err
+	}
+	what, _, _ := strings.Cut(err.Error(), "\n") // what follows is of use to the store's authors
+	return fmt.Errorf("the state in %s is damaged: remove it and start the node, which makes it again from the log: %s", dir, what)
 }
 
 // printVerified prints what is different, and how much was looked at.
 func (a *app) printVerified(all []projector.Verified) error {
-	var records, rows, different int64
+	var sum projector.Verified
+	var behind, nothing int
 	for _, v := range all {
-		records, rows, different = records+v.Records, rows+v.Rows, different+v.Different
+		sum.Records, sum.Rows, sum.Different = sum.Records+v.Records, sum.Rows+v.Rows, sum.Different+v.Different
+		sum.Behind += v.Behind
+		if v.Behind > 0 {
+			behind++
+		}
+		if !v.Compared() {
+			nothing++
+		}
 		if err := a.printPartition(v); err != nil {
 			return err
 		}
 	}
 	if a.output == "table" {
-		_, err := fmt.Fprintf(a.out, "%d partitions, %s records, %s rows: %s differences\n",
-			len(all), humanize.Comma(records), humanize.Comma(rows), humanize.Comma(different))
-		if err != nil {
+		if err := a.printSum(&sum, len(all), behind); err != nil {
 			return err
 		}
 	}
-	if different > 0 {
-		return fmt.Errorf("the state is not what the log says, in %s places", humanize.Comma(different))
+	switch {
+	case sum.Different > 0:
+		return fmt.Errorf("the state is not what the log says, in %s places", humanize.Comma(sum.Different))
+	case nothing > 0:
+		return fmt.Errorf("nothing was compared in %d of %d partitions, of which the state has nothing: "+
+			"start the node until /readyz is good, stop it, and verify again", nothing, len(all))
 	}
 	return nil
+}
+
+// printSum never says that there are no differences where nothing was compared.
+func (a *app) printSum(sum *projector.Verified, partitions, behind int) error {
+	line := fmt.Sprintf("%d partitions, %s records, ", partitions, humanize.Comma(sum.Records))
+	if sum.Rows > 0 || sum.Different > 0 {
+		line += fmt.Sprintf("%s rows: %s differences", humanize.Comma(sum.Rows), humanize.Comma(sum.Different))
+	} else {
+		line += "no rows: nothing to compare"
+	}
+	if sum.Behind > 0 {
+		line += fmt.Sprintf("; the state is %s records behind the log, in %d partitions", humanize.Comma(sum.Behind), behind)
+	}
+	_, err := fmt.Fprintln(a.out, line)
+	return err
 }
 
 // verifiedJSON is what -o json prints of a partition.
@@ -95,6 +134,7 @@ type verifiedJSON struct {
 	Partition   int32    `json:"partition"`
 	Applied     int64    `json:"applied"`
 	Records     int64    `json:"records"`
+	Behind      int64    `json:"behind"` // of these, those that the state has not come to
 	Rows        int64    `json:"rows"`
 	Different   int64    `json:"different"`
 	Differences []string `json:"differences"` // some of them; never null
@@ -103,8 +143,8 @@ type verifiedJSON struct {
 func (a *app) printPartition(v projector.Verified) error {
 	if a.output == "json" {
 		raw, err := json.Marshal(verifiedJSON{
-			Partition: int32(v.Partition), Applied: int64(v.Applied), Records: v.Records, Rows: v.Rows,
-			Different: v.Different, Differences: append([]string{}, v.Differences...),
+			Partition: int32(v.Partition), Applied: int64(v.Applied), Records: v.Records, Behind: v.Behind,
+			Rows: v.Rows, Different: v.Different, Differences: append([]string{}, v.Differences...),
 		})
 		if err != nil {
 			return err
