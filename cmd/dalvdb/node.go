@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -39,6 +40,9 @@ type node struct {
 	endReload func()
 	reload    sync.WaitGroup
 
+	certificate       *tls.Config
+	devices, backends net.Listener // bound, and not served yet
+
 	requests sync.WaitGroup // handlers under way
 	servers  []*http.Server
 	serving  sync.WaitGroup
@@ -47,20 +51,59 @@ type node struct {
 	deviceURL, backendURL string
 }
 
-// startNode opens the data and serves it. The order matters: the log is locked
-// and opened first; the state is compared with it before the log is begun,
-// because what is then written may cover what was lost; only then is anything
-// folded, and nobody is let in before that.
-func startNode(ctx context.Context, s settings, logger *slog.Logger) (*node, error) {
+func newNode(s settings, logger *slog.Logger) *node {
 	n := &node{settings: s, logger: logger, failed: make(chan error, 2)}
-	for _, step := range []func(context.Context) error{
-		n.openLog, n.openState, n.beginLog, n.startFold, n.openKeys, n.openAPI, n.listen,
-	} {
-		if err := step(ctx); err != nil {
-			return nil, joinStop(err, n.stop())
-		}
+	n.reloading, n.endReload = context.WithCancel(context.Background())
+	return n
+}
+
+// startNode starts a node, and stops it if that fails.
+func startNode(ctx context.Context, s settings, logger *slog.Logger) (*node, error) {
+	n := newNode(s, logger)
+	if err := n.start(ctx); err != nil {
+		return nil, joinStop(err, n.stop())
 	}
 	return n, nil
+}
+
+// start opens the data and serves it; stop is to follow, also after an error.
+// The order matters: the log is locked and opened first; the state is compared
+// with it before the log is begun, because what is then written may cover what
+// was lost; only then is anything folded, and nobody is let in before that.
+//
+// The ports come first where there is no log yet, so that none is made by a slip
+// of the hand; and else behind the log, because "in use by process 17" says more
+// to who starts a node twice than "address already in use".
+func (n *node) start(ctx context.Context) error {
+	steps := []func(context.Context) error{n.openLog, n.bind}
+	if _, err := os.Stat(logDir(n.settings.data)); errors.Is(err, fs.ErrNotExist) {
+		steps = []func(context.Context) error{n.bind, n.openLog}
+	}
+	steps = append(steps, n.openState, n.beginLog, n.startFold, n.openKeys, n.openAPI, n.listen)
+	for _, step := range steps {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run serves until the node is asked to end, and stops it.
+func (n *node) run(ctx context.Context, ready func() error) error {
+	err := n.start(ctx)
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		n.logger.Info("asked to end before all was open")
+		err = nil
+	case err == nil:
+		if err = ready(); err == nil {
+			err = n.wait(ctx)
+		}
+	}
+	return joinStop(err, n.stop())
 }
 
 // The directories of a data directory, beside which its keys are (keys.go).
@@ -109,7 +152,7 @@ func (n *node) startFold(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) openKeys(ctx context.Context) error {
+func (n *node) openKeys(context.Context) error {
 	keys, err := readOrMakeKeys(n.settings.data)
 	if err != nil {
 		return err
@@ -121,8 +164,7 @@ func (n *node) openKeys(ctx context.Context) error {
 	if err != nil {
 		return usageError("%w", err) // the flags are all that can be wrong
 	}
-	n.reloading, n.endReload = context.WithCancel(context.WithoutCancel(ctx))
-	n.watchFile(n.reloading, n.reloadKeys, keysFile(n.settings.data))
+	n.watchFile(n.reloadKeys, keysFile(n.settings.data))
 	return nil
 }
 
@@ -154,29 +196,32 @@ func (n *node) openAPI(context.Context) error {
 	return err
 }
 
-// listen opens both ports, so that a port that is taken is told at once, and
-// serves them.
-func (n *node) listen(ctx context.Context) error {
-	certificate, err := n.certificate()
-	if err != nil {
+// bind opens both ports, so that one that is taken is told at once.
+func (n *node) bind(ctx context.Context) (err error) {
+	if n.certificate, err = n.loadCertificate(); err != nil {
 		return err
 	}
 	var lc net.ListenConfig
-	devices, err := lc.Listen(ctx, "tcp", n.settings.listen)
-	if err != nil {
+	if n.devices, err = lc.Listen(ctx, "tcp", n.settings.listen); err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	backends, err := lc.Listen(ctx, "tcp", n.settings.backendListen)
-	if err != nil {
-		return errors.Join(fmt.Errorf("--backend-listen: %w", err), devices.Close())
+	if n.backends, err = lc.Listen(ctx, "tcp", n.settings.backendListen); err != nil {
+		return fmt.Errorf("--backend-listen: %w", err)
 	}
-	inside := certificate
+	return nil
+}
+
+// listen serves both ports.
+func (n *node) listen(context.Context) error {
+	devices, backends := n.devices, n.backends
+	n.devices, n.backends = nil, nil // their servers close them
+	inside := n.certificate
 	if isLoopback(backends.Addr()) {
 		inside = nil
 	} else if inside == nil {
 		n.logger.Warn("backends send their credentials over a network in the clear: give --tls-cert", "addr", backends.Addr())
 	}
-	n.deviceURL = n.serve(devices, n.api.ReplicaHandler(), certificate)
+	n.deviceURL = n.serve(devices, n.api.ReplicaHandler(), n.certificate)
 	n.backendURL = n.serve(backends, n.api.BackendHandler(), inside)
 	n.logger.Info("serving", "devices", n.deviceURL, "backends", n.backendURL, "data", n.settings.data,
 		"partitions", n.log.Partitions(), "version", readBuildInfo().Version)

@@ -184,6 +184,32 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 }
 
+// Who is asked to end before all is open ends in good order too.
+func TestAskedToEndWhileStarting(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	for step := range 8 {
+		n := newNode(s, slog.New(slog.DiscardHandler))
+		ctx := &endsAfter{Context: t.Context(), steps: step}
+		if err := n.run(ctx, func() error { return errors.New("all was open") }); err != nil {
+			t.Errorf("asked before step %d: %v", step, err)
+		}
+	}
+}
+
+// endsAfter is a context that ends when it has been asked so many times.
+type endsAfter struct {
+	context.Context
+	steps int
+}
+
+func (c *endsAfter) Err() error {
+	if c.steps--; c.steps < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
 // A step that does not end is given up after its limit, and what follows is not
 // closed under it.
 func TestStopGivesUp(t *testing.T) {

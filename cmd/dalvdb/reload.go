@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"os"
 	"os/signal"
@@ -16,8 +15,9 @@ import (
 const reloadEvery = time.Second
 
 // watchFile calls reload when one of the files has changed, or at SIGHUP, until
-// ctx is done. What reload cannot read is logged, and what was read before stays.
-func (n *node) watchFile(ctx context.Context, reload func() error, files ...string) {
+// the node stops. What reload cannot read is logged, and what was read before
+// stays.
+func (n *node) watchFile(reload func() error, files ...string) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	last := looksOf(files)
@@ -28,7 +28,7 @@ func (n *node) watchFile(ctx context.Context, reload func() error, files ...stri
 		for {
 			asked := false
 			select {
-			case <-ctx.Done():
+			case <-n.reloading.Done():
 				return
 			case <-hup:
 				asked = true
@@ -68,9 +68,9 @@ func looksOf(files []string) (looks [2]look) {
 	return looks
 }
 
-// certificate returns the TLS configuration that the flags ask for, nil for
+// loadCertificate returns the TLS configuration that the flags ask for, nil for
 // none. New connections get the certificate that the files hold then.
-func (n *node) certificate() (*tls.Config, error) {
+func (n *node) loadCertificate() (*tls.Config, error) {
 	if n.settings.tlsCert == "" {
 		return nil, nil
 	}
@@ -85,7 +85,7 @@ func (n *node) certificate() (*tls.Config, error) {
 	if err := load(); err != nil {
 		return nil, usageError("--tls-cert: %w", err)
 	}
-	n.watchFile(n.reloading, func() error {
+	n.watchFile(func() error {
 		if err := load(); err != nil {
 			return err
 		}

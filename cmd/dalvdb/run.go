@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/dalvdb/dalvdb/connectapi"
@@ -50,7 +51,7 @@ func (n *node) stop() error {
 			break
 		}
 	}
-	if len(failed) == 0 {
+	if len(failed) == 0 && n.deviceURL != "" {
 		n.logger.Info("stopped")
 	}
 	return errors.Join(failed...)
@@ -98,9 +99,14 @@ func (n *node) shutdown(ctx context.Context) error {
 }
 
 // breakOff closes the connections that are left, which ends their requests, and
-// waits for these.
+// waits for these; and ports that were never served.
 func (n *node) breakOff(context.Context) error {
 	var failed []error
+	for _, l := range []net.Listener{n.devices, n.backends} {
+		if l != nil {
+			failed = append(failed, l.Close())
+		}
+	}
 	for _, server := range n.servers {
 		failed = append(failed, server.Close())
 	}
@@ -110,10 +116,8 @@ func (n *node) breakOff(context.Context) error {
 }
 
 func (n *node) stopReload(context.Context) error {
-	if n.endReload != nil {
-		n.endReload()
-		n.reload.Wait()
-	}
+	n.endReload()
+	n.reload.Wait()
 	if n.verifier != nil {
 		n.verifier.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalvdb/dalvdb/connectapi/auth"
+	"github.com/dalvdb/dalvdb/events/pebblelog"
 )
 
 // settings are what "serve" is told.
@@ -61,15 +62,8 @@ and at SIGHUP.`,
 		if err := s.validate(); err != nil {
 			return err
 		}
-		logger := a.newLogger(s.logFormat)
-		n, err := startNode(cmd.Context(), *s, logger)
-		if err != nil {
-			return err
-		}
-		if err := a.printAddresses(n, s); err != nil {
-			return joinStop(err, n.stop())
-		}
-		return joinStop(n.wait(cmd.Context()), n.stop())
+		n := newNode(*s, a.newLogger(s.logFormat))
+		return n.run(cmd.Context(), func() error { return a.printAddresses(n, s) })
 	}
 	return cmd
 }
@@ -99,8 +93,8 @@ func (s *settings) validate() error {
 	switch {
 	case s.data == "":
 		return usageError("--data: want a directory")
-	case s.partitions < 0:
-		return usageError("--partitions %d: want 0 or more", s.partitions)
+	case s.partitions < 0 || s.partitions > pebblelog.PartitionsMax:
+		return usageError("--partitions %d: want 1 to %d, or 0 for what is usual", s.partitions, pebblelog.PartitionsMax)
 	case (s.tlsCert == "") != (s.tlsKey == ""):
 		return usageError("--tls-cert and --tls-key go together")
 	case (s.jwksURL == "") != (s.issuer == ""):
