@@ -4,8 +4,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/dalvdb/dalvdb/connectapi/auth"
+	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 )
 
 // metrics are what the edge counts. No label has a user in it: there are as
@@ -52,7 +54,32 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			return nil, err
 		}
 	}
+	m.begin()
 	return m, nil
+}
+
+// begin makes the counters that are alarmed on, at 0: a counter that appears with
+// its first event has not grown, as an alarm sees it.
+func (m *metrics) begin() {
+	for _, p := range []port{devicePort, backendPort} {
+		m.lost.WithLabelValues(string(p))
+		for _, reason := range auth.Reasons() {
+			m.authFailures.WithLabelValues(string(p), string(reason))
+		}
+	}
+	m.slowReaders.WithLabelValues("backup")
+	for _, f := range []protoreflect.FileDescriptor{
+		dalvdbv1.File_dalvdb_v1_replica_service_proto, dalvdbv1.File_dalvdb_v1_backend_service_proto,
+	} {
+		for i := range f.Services().Len() {
+			service := f.Services().Get(i)
+			for j := range service.Methods().Len() {
+				if method := service.Methods().Get(j); method.IsStreamingServer() {
+					m.slowReaders.WithLabelValues(string(service.Name() + "/" + method.Name()))
+				}
+			}
+		}
+	}
 }
 
 func (m *metrics) authFailed(p port, reason auth.Reason) {

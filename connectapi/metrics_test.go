@@ -78,6 +78,26 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// What is alarmed on is there before it happens for the first time: an alarm on
+// the growth of a counter does not see one that appears.
+func TestAlarmsAreThereFromTheStart(t *testing.T) {
+	n := newNode(t)
+	_, text := get(t, n, backendURL+"/metrics", "")
+	for _, want := range []string{
+		`dalvdb_slow_readers_cut_total{procedure="ReplicaService/Watch"} 0`,
+		`dalvdb_slow_readers_cut_total{procedure="BackendService/History"} 0`,
+		`dalvdb_slow_readers_cut_total{procedure="backup"} 0`,
+		`dalvdb_positions_of_other_history_total{port="device"} 0`,
+		`dalvdb_positions_of_other_history_total{port="backend"} 0`,
+		`dalvdb_auth_failures_total{port="device",reason="signature"} 0`,
+		`dalvdb_auth_failures_total{port="backend",reason="keys_missing"} 0`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
 // get returns what a GET gets.
 func get(t testing.TB, n *node, url, token string) (int, string) {
 	t.Helper()

@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dalvdb/dalvdb/events"
@@ -80,6 +82,9 @@ var reasons = map[Reason]string{
 	NoKeys:      "keys of the identity provider are not there yet",
 	KeyPending:  "token is signed by a key that is not known here yet",
 }
+
+// Reasons returns all reasons, in order.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(reasons)) }
 
 // An Error says why a token is not good.
 type Error struct{ Reason Reason }
