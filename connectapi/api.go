@@ -67,7 +67,8 @@ func (a *API) ReplicaHandler() http.Handler {
 	return bounded(cors.New(cors.Options{
 		AllowedOrigins: a.cfg.CORSOrigins,
 		AllowedMethods: connectcors.AllowedMethods(),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader),
+		// Pages that trace send the last two with every request they make.
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader, "Traceparent", "Tracestate"),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader),
 		MaxAge:         2 * 60 * 60, // seconds; what browsers allow at most
 	}).Handler(mux))

@@ -124,7 +124,7 @@ func TestCORS(t *testing.T) {
 		must(t, err)
 		req.Header.Set("Origin", origin)
 		req.Header.Set("Access-Control-Request-Method", "POST")
-		req.Header.Set("Access-Control-Request-Headers", "authorization,connect-protocol-version,content-type")
+		req.Header.Set("Access-Control-Request-Headers", "authorization,connect-protocol-version,content-type,traceparent,tracestate")
 		res, err := n.network.client(false).Do(req)
 		must(t, err)
 		must(t, res.Body.Close())
