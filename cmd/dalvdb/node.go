@@ -36,6 +36,9 @@ type node struct {
 	endFold func()         // ends what fold runs
 	fold    sync.WaitGroup // the fold, and who waits for it to catch up
 
+	keysMu   sync.Mutex
+	keysLook [2]look // of the key file when it was read again last
+
 	reloading context.Context // of who reads files again
 	endReload func()
 	reload    sync.WaitGroup
@@ -159,7 +162,7 @@ func (n *node) openKeys(context.Context) error {
 	}
 	n.verifier, err = auth.NewVerifier(auth.Config{
 		Keys: keys, JWKSURL: n.settings.jwksURL, Issuer: n.settings.issuer, Audience: n.settings.audience,
-		UserClaim: n.settings.userClaim, Logger: n.logger,
+		UserClaim: n.settings.userClaim, Logger: n.logger, OnUnknownKey: n.reloadNewKeys,
 	})
 	if err != nil {
 		return usageError("%w", err) // the flags are all that can be wrong
@@ -169,6 +172,13 @@ func (n *node) openKeys(context.Context) error {
 }
 
 func (n *node) reloadKeys() error {
+	n.keysMu.Lock()
+	defer n.keysMu.Unlock()
+	return n.reloadKeysLocked()
+}
+
+func (n *node) reloadKeysLocked() error {
+	n.keysLook = looksOf([]string{keysFile(n.settings.data)}) // before reading: what changes then is read again
 	keys, err := readKeys(n.settings.data)
 	if err != nil {
 		return err
@@ -178,6 +188,20 @@ func (n *node) reloadKeys() error {
 	}
 	n.logger.Info("keys were read again", "keys", len(keys))
 	return nil
+}
+
+// reloadNewKeys reads the keys again if their file has changed. It is called for
+// a token of a key that is not known, so that a new key is good at once and not
+// only when its file is looked at the next time.
+func (n *node) reloadNewKeys() {
+	n.keysMu.Lock()
+	defer n.keysMu.Unlock()
+	if looksOf([]string{keysFile(n.settings.data)}) == n.keysLook {
+		return
+	}
+	if err := n.reloadKeysLocked(); err != nil {
+		n.logger.Error("keys were not read again", "err", err)
+	}
 }
 
 func (n *node) openAPI(context.Context) error {

@@ -20,8 +20,10 @@ is signed with the newest key in the data directory, which this command needs to
 read; the node need not run.
 
 To rotate, make a --new-key, which signs from then on; when the last token of
-the old one has expired, take it out with --drop-key. A running node notices
-within a second; what a key has signed is refused as soon as it is gone.`,
+the old one has expired, take it out with --drop-key. A running node takes tokens
+of a new key at once. It refuses those of a dropped key from a second later on,
+or from SIGHUP; a stream that such a token has opened goes on until the token
+expires or the node drains.`,
 		Example: `  dalvdb token ann --ttl 720h
   dalvdb token --backend billing --read-only
   dalvdb token --list-keys

@@ -38,6 +38,12 @@ type Config struct {
 	// key.
 	JWKSURL string
 
+	// OnUnknownKey, if not nil, is called when a token names a key that is not
+	// known, before it is refused: it may find out whether Keys are still what they
+	// should be, and call SetKeys. It must be cheap, because anyone can bring such
+	// tokens.
+	OnUnknownKey func()
+
 	// Issuer is what the claim iss of tokens of that provider must be. Required
 	// with JWKSURL, and of no use without.
 	Issuer string
@@ -182,11 +188,26 @@ func (v *Verifier) Verify(ctx context.Context, token string, role Role) (Identit
 		return who, nil
 	}
 	who, err := v.verify(ctx, own.keys, token, role)
+	if now := v.keysAfter(err, own); now != own {
+		m.generation = now.generation
+		who, err = v.verify(ctx, now.keys, token, role)
+	}
 	if err != nil {
 		return Identity{}, err
 	}
 	v.remembered.Set(m, who)
 	return who, nil
+}
+
+// keysAfter returns the keys to verify with after err: others than before, when
+// it says that the token names an unknown key, and there are others by now.
+func (v *Verifier) keysAfter(err error, before *ownKeys) *ownKeys {
+	var bad *Error
+	if v.cfg.OnUnknownKey == nil || !errors.As(err, &bad) || bad.Reason != UnknownKey && bad.Reason != NoKeys {
+		return before
+	}
+	v.cfg.OnUnknownKey()
+	return v.own.Load()
 }
 
 func (v *Verifier) verify(ctx context.Context, own Keys, token string, role Role) (Identity, error) {

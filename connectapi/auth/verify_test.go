@@ -410,6 +410,39 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
+// A key that is not known may have been added a moment ago: it is asked for, and
+// only then. What the file of the keys no longer has stays refused.
+func TestUnknownKeysAreAskedFor(t *testing.T) {
+	first, second, never := newTestKey(t), newTestKey(t), newTestKey(t)
+	var v *Verifier
+	asked := 0
+	v = newTestVerifier(t, Config{Keys: Keys{first}, OnUnknownKey: func() {
+		if asked++; asked == 1 {
+			if err := v.SetKeys(Keys{first, second}); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	for i, tt := range []struct {
+		key   *Key
+		want  Reason
+		asked int
+	}{{first, "", 0}, {second, "", 1}, {second, "", 1}, {first, "", 1}, {never, UnknownKey, 2}} {
+		token, err := Keys{tt.key}.Sign(Identity{Role: Device, User: "ann", Expires: now.Add(time.Hour)}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = v.Verify(t.Context(), token, Device); tt.want != "" {
+			wantReason(t, err, tt.want)
+		} else if err != nil {
+			t.Errorf("token %d: %v", i, err)
+		}
+		if asked != tt.asked {
+			t.Errorf("token %d: asked %d times, want %d", i, asked, tt.asked)
+		}
+	}
+}
+
 func TestConfigValidate(t *testing.T) {
 	keys := Keys{newTestKey(t)}
 	for _, tt := range []struct {
