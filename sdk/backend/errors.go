@@ -2,10 +2,12 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
@@ -156,6 +158,8 @@ func passing(ctx context.Context, err error) (time.Duration, bool) {
 	switch {
 	case errors.As(err, &token):
 		return 0, true
+	case wrongPeer(err):
+		return 0, false
 	case brokenOff(err):
 		return 0, true
 	case !errors.As(err, &ce):
@@ -169,6 +173,14 @@ func passing(ctx context.Context, err error) (time.Duration, bool) {
 		return wait, asked
 	}
 	return 0, false
+}
+
+// wrongPeer reports whether TLS found that the other side is not who was meant:
+// before anything was sent, and time does not heal it.
+func wrongPeer(err error) bool {
+	var untrusted *tls.CertificateVerificationError
+	var garbled tls.RecordHeaderError
+	return errors.As(err, &untrusted) || errors.As(err, &garbled) || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // brokenOff reports whether the connection ended in the middle of an answer:
@@ -185,7 +197,7 @@ func neverWritten(err error) bool {
 	var token *tokenError
 	var op *net.OpError
 	switch {
-	case errors.As(err, &token):
+	case errors.As(err, &token), wrongPeer(err):
 		return true
 	case errors.As(err, &op) && op.Op == "dial":
 		return true
