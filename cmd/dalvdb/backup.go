@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,6 +64,9 @@ makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,
 
 // openBackup asks the node for a backup, again while it is unavailable.
 func (c *clientFlags) openBackup(ctx context.Context) (io.ReadCloser, error) {
+	if c.timeout < 0 {
+		return nil, usageError("--timeout %v: want 0 or more", c.timeout)
+	}
 	credential, err := c.credential()
 	if err != nil {
 		return nil, err
@@ -71,14 +75,23 @@ func (c *clientFlags) openBackup(ctx context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, usageError("--url: %w", err)
 	}
-	ask := func() (io.ReadCloser, error) {
+	ctx, p := c.waitLimit(ctx)
+	try := func() (io.ReadCloser, error) {
 		body, err := requestBackup(ctx, address, credential)
-		if connect.CodeOf(err) != connect.CodeUnavailable || c.timeout <= 0 {
+		var untrusted *tls.CertificateVerificationError
+		if connect.CodeOf(err) != connect.CodeUnavailable || c.timeout <= 0 || errors.As(err, &untrusted) || plainPort(err) {
 			return body, backoff.Permanent(err)
 		}
 		return nil, err
 	}
-	return backoff.Retry(ctx, ask, backoff.WithMaxElapsedTime(c.timeout), backoff.WithNotify(c.notice))
+	body, err := backoff.Retry(ctx, try, backoff.WithMaxElapsedTime(c.timeout), backoff.WithNotify(c.notice))
+	if err != nil {
+		err = c.explain(ctx, err)
+		p.end()
+		return nil, err
+	}
+	p.pause()
+	return &patientBody{body, p, func(err error) error { return c.explain(ctx, err) }}, nil
 }
 
 func requestBackup(
@@ -112,6 +125,8 @@ func statusError(res *http.Response) error {
 		code = connect.CodeUnauthenticated
 	case http.StatusForbidden:
 		code = connect.CodePermissionDenied
+	case http.StatusNotFound:
+		code = connect.CodeUnimplemented // whoever answers, it is not a node
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		code = connect.CodeUnavailable
 	}

@@ -97,7 +97,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 func benchSettings(data string) settings {
 	return settings{
 		data: data, listen: "127.0.0.1:0", backendListen: "127.0.0.1:0", userClaim: "sub",
-		writeTimeout: 10 * time.Second, tombstones: defaultTombstones,
+		writeTimeout: defaultWriteTimeout, tombstones: defaultTombstones,
 	}
 }
 

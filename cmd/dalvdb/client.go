@@ -19,6 +19,10 @@ const (
 	defaultURL  = "http://127.0.0.1:7470"
 	defaultData = "data"
 
+	// defaultTimeout is longer than a node waits for a verdict, so that who writes
+	// hears from the node what is known.
+	defaultTimeout = defaultWriteTimeout + 5*time.Second
+
 	// serviceOfCLI is the service that a credential made from the data directory
 	// speaks for; writes show up as backend/cli.
 	serviceOfCLI = "cli"
@@ -40,7 +44,7 @@ func (a *app) clientFlags(cmd *cobra.Command) *clientFlags {
 	f.StringVar(&c.url, "url", defaultURL, "`URL` of the node's backend port")
 	f.StringVar(&c.token, "token", "", "`TOKEN` of a backend; without it one is signed with the key in --data")
 	f.StringVar(&c.data, "data", defaultData, "data `DIR` of the node, for its signing key")
-	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to try again while the node is unavailable")
+	f.DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for an answer, with all tries; 0: try once, and wait")
 	return c
 }
 
@@ -49,6 +53,9 @@ func (c *clientFlags) given(flag string) bool { return c.cmd.Flags().Changed(fla
 
 // open returns a client for the node.
 func (c *clientFlags) open() (*backend.Client, error) {
+	if c.timeout < 0 {
+		return nil, usageError("--timeout %v: want 0 or more", c.timeout)
+	}
 	token, err := c.credential()
 	if err != nil {
 		return nil, err
@@ -68,6 +75,9 @@ func (c *clientFlags) open() (*backend.Client, error) {
 // command line itself beats a token that merely stands in the environment.
 func (c *clientFlags) credential() (func(context.Context) (string, error), error) {
 	if c.token != "" && (c.app.explicit["token"] || !c.app.explicit["data"]) {
+		if strings.ContainsFunc(c.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return nil, usageError("--token: no token has spaces, line breaks or other such characters in it")
+		}
 		return backend.StaticToken(c.token), nil
 	}
 	s, err := newSelfSigned(c.data)
@@ -105,10 +115,27 @@ func clientExitCode(err error) int {
 		return exitRejected
 	case connect.CodeUnauthenticated, connect.CodePermissionDenied:
 		return exitDenied
-	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeResourceExhausted:
+	case connect.CodeResourceExhausted:
+		if !retryLater(ce) {
+			return exitUsage // the request is too large, and will be
+		}
+		return exitUnavailable
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
 		return exitUnavailable
 	}
 	return exitFailed
+}
+
+// retryLater reports whether the server says when to try again.
+func retryLater(ce *connect.Error) bool {
+	for _, d := range ce.Details() {
+		if m, err := d.Value(); err == nil {
+			if _, ok := m.(*errdetails.RetryInfo); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // describe returns an error in words for people: the server's message and the

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1/dalvdbv1connect"
@@ -105,12 +106,19 @@ func TestExitCodes(t *testing.T) {
 		connect.CodeInvalidArgument: exitUsage, connect.CodeNotFound: exitNotFound,
 		connect.CodeFailedPrecondition: exitRejected, connect.CodeUnauthenticated: exitDenied,
 		connect.CodePermissionDenied: exitDenied, connect.CodeUnavailable: exitUnavailable,
-		connect.CodeResourceExhausted: exitUnavailable, connect.CodeDeadlineExceeded: exitUnavailable,
+		connect.CodeResourceExhausted: exitUsage, connect.CodeDeadlineExceeded: exitUnavailable,
 		connect.CodeInternal: exitFailed, connect.CodeUnimplemented: exitFailed,
 	} {
 		if got := exitCode(connect.NewError(code, errors.New("x"))); got != want {
 			t.Errorf("%v: %d, want %d", code, got, want)
 		}
+	}
+	full := connect.NewError(connect.CodeResourceExhausted, errors.New("x"))
+	if d, err := connect.NewErrorDetail(&errdetails.RetryInfo{}); err == nil {
+		full.AddDetail(d)
+	}
+	if got := exitCode(full); got != exitUnavailable {
+		t.Errorf("full for now: %d", got)
 	}
 	if got := exitCode(errors.New("x")); got != exitFailed {
 		t.Errorf("any error: %d", got)

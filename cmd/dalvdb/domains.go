@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ In a pattern "*" stands for one segment, "**" at the end for the rest.`,
 		if err != nil {
 			return err
 		}
-		d, err := client.Domains(cmd.Context())
+		d, err := ask(cmd.Context(), flags, client.Domains)
 		if err != nil {
 			return err
 		}
@@ -63,7 +64,10 @@ private leaves them.`,
 		if err != nil {
 			return err
 		}
-		if err := client.SetDomains(cmd.Context(), d); err != nil {
+		_, err = ask(cmd.Context(), flags, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, client.SetDomains(ctx, d)
+		})
+		if err != nil {
 			return err
 		}
 		return a.printDomains(d)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +35,10 @@ FILE appears when it is whole.`,
 			return err
 		}
 		write := func(w io.Writer) error {
-			for e, err := range client.Snapshot(cmd.Context(), events.UserID(args[0])) {
+			entries := each(cmd.Context(), flags, false, func(ctx context.Context) iter.Seq2[backend.Entry, error] {
+				return client.Snapshot(ctx, events.UserID(args[0]))
+			})
+			for e, err := range entries {
 				if err != nil {
 					return err
 				}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -36,7 +38,12 @@ Exit code 3: the key is absent.`,
 		if err != nil {
 			return err
 		}
-		e, err := client.Get(cmd.Context(), events.UserID(args[0]), events.Key(args[1]), options...)
+		e, err := ask(cmd.Context(), flags, func(ctx context.Context) (backend.Entry, error) {
+			return client.Get(ctx, events.UserID(args[0]), events.Key(args[1]), options...)
+		})
+		if errors.Is(err, backend.ErrNotFound) {
+			return &exitError{code: exitNotFound, err: fmt.Errorf("not found: user %q has no key %q", args[0], args[1])}
+		}
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -44,8 +46,11 @@ know. --from (inclusive) and --to (exclusive) are offsets, or times such as
 			return err
 		}
 		out := a.newHistoryPrinter()
-		defer out.close()
-		for h, err := range client.History(cmd.Context(), q) {
+		defer out.flush()
+		events := each(cmd.Context(), flags, false, func(ctx context.Context) iter.Seq2[*events.HistoryEvent, error] {
+			return client.History(ctx, q)
+		})
+		for h, err := range events {
 			if err != nil {
 				return err
 			}
@@ -99,6 +104,12 @@ func (p *historyPrinter) print(h *events.HistoryEvent) error {
 	}
 	return p.table.row(fmt.Sprint(h.Position.Offset), timeOf(h.Event.Time), h.Event.Writer.String(),
 		h.Outcome.String(), opsLine(h.Event.Ops))
+}
+
+func (p *historyPrinter) flush() {
+	if p.table != nil {
+		p.table.flush()
+	}
 }
 
 func (p *historyPrinter) close() error {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -40,8 +42,11 @@ of its own; "dalvdb export" is one cut.`,
 			q.Prefix = events.Key(args[1])
 		}
 		out := a.newEntryPrinter(*keysOnly)
-		defer out.close()
-		for e, err := range client.Entries(cmd.Context(), events.UserID(args[0]), q, options...) {
+		defer out.flush()
+		entries := each(cmd.Context(), flags, false, func(ctx context.Context) iter.Seq2[backend.Entry, error] {
+			return client.Entries(ctx, events.UserID(args[0]), q, options...)
+		})
+		for e, err := range entries {
 			if err != nil {
 				return err
 			}
@@ -77,6 +82,12 @@ func (p *entryPrinter) print(e backend.Entry) error {
 		return err
 	}
 	return p.table.row(cellKey(e.Key), fmt.Sprint(e.Version), timeOf(e.Time), e.Writer.String(), cellOf(e.Values))
+}
+
+func (p *entryPrinter) flush() {
+	if p.table != nil {
+		p.table.flush()
+	}
 }
 
 func (p *entryPrinter) close() error {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,8 +44,9 @@ func (a *app) printLine(raw []byte) error {
 
 // table prints rows under a heading, in columns.
 type table struct {
-	w    *tabwriter.Writer
-	rows int
+	w       *tabwriter.Writer
+	heading []string // nil once it is written
+	rows    int
 }
 
 // tableFlush is after how many rows the columns are set and printed: of a long
@@ -52,12 +54,15 @@ type table struct {
 const tableFlush = 500
 
 func (a *app) newTable(heading ...string) *table {
-	t := &table{w: tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)}
-	_ = t.row(heading...)
-	return t
+	return &table{w: tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0), heading: heading}
 }
 
+// row adds a row, the first one below the heading: a listing that fails before it
+// has anything to list prints nothing.
 func (t *table) row(cells ...string) error {
+	if err := t.head(); err != nil {
+		return err
+	}
 	if _, err := fmt.Fprintln(t.w, strings.Join(cells, "\t")); err != nil {
 		return err
 	}
@@ -67,7 +72,20 @@ func (t *table) row(cells ...string) error {
 	return nil
 }
 
-func (t *table) close() error { return t.w.Flush() }
+func (t *table) head() error {
+	if t.heading == nil {
+		return nil
+	}
+	_, err := fmt.Fprintln(t.w, strings.Join(t.heading, "\t"))
+	t.heading = nil
+	return err
+}
+
+// flush prints the rows there are, before an error is told.
+func (t *table) flush() { _ = t.w.Flush() }
+
+// close ends a table that is whole, and may have no rows.
+func (t *table) close() error { return errors.Join(t.head(), t.w.Flush()) }
 
 // cellMax is how many characters of values a table shows.
 const cellMax = 60

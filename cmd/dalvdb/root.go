@@ -50,7 +50,8 @@ does.
 Every flag may also stand in the environment (--backend-listen as
 DALVDB_BACKEND_LISTEN, lists separated by commas) and in the YAML file that
 --config names (backend-listen: ...). A flag beats the environment, which beats
-the file.
+the file. With --url https://... the authorities of this machine are trusted, or
+those of the PEM file that SSL_CERT_FILE names.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 rejected or refused,
 5 denied, 6 unavailable.`,

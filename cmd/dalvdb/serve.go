@@ -36,6 +36,7 @@ const (
 	defaultListen        = ":7472"
 	defaultBackendListen = "127.0.0.1:7470"
 	defaultTombstones    = 90 * 24 * time.Hour
+	defaultWriteTimeout  = 10 * time.Second
 )
 
 func newServe(a *app) *cobra.Command {
@@ -82,7 +83,7 @@ func serveFlags(cmd *cobra.Command) *settings {
 	f.StringVar(&s.audience, "audience", "", "`AUDIENCE` (claim aud) accepted of devices besides dalvdb/device")
 	f.StringVar(&s.userClaim, "user-claim", "sub", "`CLAIM` of a device's token that names the user")
 	f.StringSliceVar(&s.corsOrigins, "cors-origin", nil, "`ORIGIN` whose pages may call the device port, or \"*\"; repeatable")
-	f.DurationVar(&s.writeTimeout, "write-timeout", 10*time.Second, "how long a write waits for its verdict before it is unknown")
+	f.DurationVar(&s.writeTimeout, "write-timeout", defaultWriteTimeout, "how long a write waits for its verdict before it is unknown")
 	f.DurationVar(&s.tombstones, "tombstones-keep", defaultTombstones, "how long deletions are remembered for devices that are away; 0: for ever")
 	f.Var(newChoice(&s.logFormat, "text", "text", "json"), "log-format", "form of the log")
 	return s

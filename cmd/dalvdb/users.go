@@ -28,9 +28,9 @@ func newUsers(a *app) *cobra.Command {
 		var rows *table
 		if a.output == "table" {
 			rows = a.newTable("USER", "PARTITION", "KEYS", "SIZE", "DEVICES", "LAST CHANGE")
-			defer rows.close()
+			defer rows.flush()
 		}
-		for u, err := range client.Users(cmd.Context()) {
+		for u, err := range each(cmd.Context(), flags, false, client.Users) {
 			if err != nil {
 				return err
 			}

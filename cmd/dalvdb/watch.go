@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,7 +48,10 @@ An interruption of the connection is waited out.`,
 		if err != nil {
 			return err
 		}
-		for part, err := range client.Watch(cmd.Context(), query) {
+		parts := each(cmd.Context(), flags, true, func(ctx context.Context) iter.Seq2[*events.FeedPart, error] {
+			return client.Watch(ctx, query)
+		})
+		for part, err := range parts {
 			if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
 				return nil // asked to end
 			}

@@ -96,7 +96,9 @@ func (w *writeFlags) run(ctx context.Context, user string, op events.Op) error {
 	if err != nil {
 		return err
 	}
-	v, err := client.Update(ctx, events.UserID(user), u)
+	v, err := ask(ctx, w.clientFlags, func(ctx context.Context) (backend.Verdict, error) {
+		return client.Update(ctx, events.UserID(user), u)
+	})
 	var unknown *backend.UnknownOutcomeError
 	if errors.As(err, &unknown) {
 		return fmt.Errorf("%w\nIt may have taken effect. To learn the verdict, repeat it under the same name%s:\n  %s",

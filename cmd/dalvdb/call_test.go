@@ -1,0 +1,121 @@
+package main
+
+import (
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// everyCall is a command line of each verb that speaks to a node.
+var everyCall = [][]string{
+	{"get", "ann", "theme"}, {"put", "ann", "theme", "dark"}, {"ls", "ann"}, {"users"}, {"history", "ann"},
+	{"domains"}, {"domains", "set", "--none"}, {"export", "ann"}, {"backup", "-"}, {"watch"},
+}
+
+// tryAll runs every verb against a server, and wants of all the same.
+func tryAll(t *testing.T, url string, code int, say string, flags ...string) {
+	t.Helper()
+	for _, args := range everyCall {
+		args = append(append(args, "--url", url, "--token", "t"), flags...)
+		got, stdout, stderr := command(args...)
+		if got != code || !strings.Contains(stderr, say) {
+			t.Errorf("%v: code %d, want %d; %q is to be in %s", args, got, code, say, stderr)
+		}
+		if stdout != "" {
+			t.Errorf("%v: stdout %q", args, stdout)
+		}
+	}
+}
+
+// A server that takes requests and says nothing is given up after --timeout.
+func TestAServerThatNeverAnswers(t *testing.T) {
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+	defer server.Close()
+	defer close(over)
+	tryAll(t, server.URL, exitUnavailable, "no answer from "+server.URL+" within 20ms", "--timeout", "20ms")
+}
+
+// A stream that stops in the middle is given up too, and what it is written to
+// does not appear.
+func TestABackupThatStops(t *testing.T) {
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("the beginning"))
+		_ = http.NewResponseController(w).Flush()
+		<-over
+	}))
+	defer server.Close()
+	defer close(over)
+	file := filepath.Join(t.TempDir(), "b.tar")
+	code, _, stderr := command("backup", file, "--url", server.URL, "--token", "t", "--timeout", "20ms")
+	if code != exitUnavailable || !strings.Contains(stderr, "no answer from") {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A connection that is reset may be good the next time.
+func TestAConnectionThatIsReset(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}
+	}))
+	defer server.Close()
+	tryAll(t, server.URL, exitUnavailable, "unavailable", "--timeout", "0")
+}
+
+// Who is not who was meant is told as such, at once, and never as a write that
+// may have taken effect.
+func TestAnotherServerThanMeant(t *testing.T) {
+	secret := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secret.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail, as they should
+	secret.StartTLS()
+	defer secret.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	for _, tt := range []struct {
+		url  string
+		code int
+		say  string
+	}{
+		{secret.URL, exitFailed, "the certificate of " + secret.URL + " is not trusted: x509: "},
+		{secret.URL, exitFailed, "SSL_CERT_FILE"},
+		{"https" + strings.TrimPrefix(plain.URL, "http"), exitUsage, "does --url want http://?"},
+		{"http" + strings.TrimPrefix(secret.URL, "https"), exitUsage, "does --url want https://?"},
+		{plain.URL, exitUsage, "is --url a backend port of a node?"},
+	} {
+		t.Run(tt.say, func(t *testing.T) {
+			for _, args := range everyCall {
+				code, _, stderr := command(append(args, "--url", tt.url, "--token", "t", "--timeout", "1m")...)
+				if !strings.Contains(stderr, tt.say) {
+					t.Errorf("%v: %q is not in %s", args, tt.say, stderr)
+				}
+				sent := strings.HasSuffix(tt.say, "https://?") && args[0] == "put" // by whom it was read is not known
+				if !sent && (code != tt.code || strings.Contains(stderr, "outcome unknown")) {
+					t.Errorf("%v: code %d, want %d: %s", args, code, tt.code, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestATokenThatIsNone(t *testing.T) {
+	for _, token := range []string{"a\nb", "a b", "ä"} {
+		code, _, stderr := command("get", "ann", "theme", "--url", "http://127.0.0.1:1", "--token", token)
+		if code != exitUsage || !strings.Contains(stderr, "--token: ") || strings.Contains(stderr, token) {
+			t.Errorf("%q: code %d: %s", token, code, stderr)
+		}
+	}
+}
