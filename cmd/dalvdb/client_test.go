@@ -127,7 +127,7 @@ func TestExitCodes(t *testing.T) {
 
 // A credential from the environment does not beat a directory that was named.
 func TestExplicitDirectoryBeatsTokenOfTheEnvironment(t *testing.T) {
-	t.Setenv("DALVDB_TOKEN", "from the environment")
+	t.Setenv("DALVDB_TOKEN", "from-the-environment")
 	f := &forgetful{}
 	url := f.url(t)
 	if code, _, stderr := command("incr", "ann", "n", "--url", url); code != exitDone {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -37,16 +38,13 @@ func (a *app) configure(cmd *cobra.Command) error {
 			return
 		}
 		if err := setFlag(cmd.Flags(), f, k.Get(f.Name)); err != nil {
-			failed = usageError("%s: %w", sourceOf(f.Name, path), err)
+			failed = usageError("%s: %w", sourceOf(f.Name, path), valueError(err))
 		}
 	})
 	if failed != nil {
 		return failed
 	}
-	if err := cmd.ValidateFlagGroups(); err != nil {
-		return usageError("%w", err)
-	}
-	return nil
+	return a.checkFlags(cmd)
 }
 
 // loadConfig reads the file and lays the environment over it. The delimiter is
@@ -56,7 +54,10 @@ func loadConfig(root *cobra.Command, path string) (*koanf.Koanf, error) {
 	k := koanf.New(delim)
 	if path != "" {
 		if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
-			return nil, usageError("configuration %s: %w", path, err)
+			if strings.Contains(err.Error(), "cannot unmarshal") { // what YAML calls our types is of no use to others
+				err = errors.New("want flags with their values, each as in \"url: http://127.0.0.1:7470\"")
+			}
+			return nil, usageError("configuration %s: %w", path, plain(err))
 		}
 		known := flagNames(root)
 		for _, name := range k.Keys() {

@@ -35,6 +35,7 @@ In a pattern "*" stands for one segment, "**" at the end for the rest.`,
 		}
 		return a.printDomains(d)
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(newDomainsSet(a))
 	return cmd
 }

@@ -28,7 +28,7 @@ Exit code 3: the key is absent.`,
 		Args: wantArgs(2, "USER", "KEY"),
 	}
 	flags := a.clientFlags(cmd)
-	read := readFlags(cmd)
+	read := a.readFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		options, err := read.options()
 		if err != nil {
@@ -58,11 +58,11 @@ type readOptions struct {
 	atLeast string
 }
 
-func readFlags(cmd *cobra.Command) *readOptions {
+func (a *app) readFlags(cmd *cobra.Command) *readOptions {
 	r := &readOptions{}
+	a.exclusive(cmd, "stale", "at-least")
 	cmd.Flags().BoolVar(&r.stale, "stale", false, "be content with some state of the past")
 	cmd.Flags().StringVar(&r.atLeast, "at-least", "", "wait for the state at `POSITION`, such as a write printed")
-	cmd.MarkFlagsMutuallyExclusive("stale", "at-least")
 	return r
 }
 

@@ -25,7 +25,7 @@ of its own; "dalvdb export" is one cut.`,
 		Args: wantArgs(1, "USER", "PREFIX"),
 	}
 	flags := a.clientFlags(cmd)
-	read := readFlags(cmd)
+	read := a.readFlags(cmd)
 	reverse := cmd.Flags().Bool("reverse", false, "from the last key to the first")
 	keysOnly := cmd.Flags().Bool("keys-only", false, "print the keys alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

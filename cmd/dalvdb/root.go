@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,6 +20,8 @@ type app struct {
 	args     []string        // the command line
 	output   string          // --output
 	explicit map[string]bool // flags that stood on the command line itself
+
+	exclusives map[*cobra.Command][]string // flags of which at most one may be given
 }
 
 // execute runs one command line and returns the exit code. The first SIGINT or
@@ -70,9 +73,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 rejected or refused,
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError("%w\nusage: %s", err, cmd.UseLine())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().String("config", "", "`FILE` with flags in YAML")
 	root.PersistentFlags().VarP(newChoice(&a.output, "table", "table", "json"), "output", "o", "form of the output: table or json")
 	addGroups(root, a)
@@ -146,10 +147,33 @@ func wantArgs(least int, names ...string) cobra.PositionalArgs {
 		case len(args) < least:
 			return usageError("%s is missing\nusage: %s", names[len(args)], cmd.UseLine())
 		case len(args) > len(names) && !open:
+			if near := cmd.SuggestionsFor(args[len(names)]); len(near) > 0 {
+				return usageError("unknown verb %q; did you mean %s %s?", args[0], cmd.CommandPath(), strings.Join(near, " or "))
+			}
 			return usageError("%q is too much\nusage: %s", args[len(names)], cmd.UseLine())
+		}
+		for i, arg := range args {
+			name := names[min(i, len(names)-1)]
+			if name == "..." {
+				name = names[len(names)-2]
+			}
+			if err := checkArg(name, arg); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
+}
+
+// checkArg looks at what every argument of its name must be.
+func checkArg(name, arg string) error {
+	switch {
+	case name == "FILE" && arg == "":
+		return usageError("FILE is empty")
+	case name != "FILE" && name != "VALUE" && !utf8.ValidString(arg):
+		return usageError("%s is not valid UTF-8", name)
+	}
+	return nil
 }
 
 // choice is a flag that takes one of a few words.

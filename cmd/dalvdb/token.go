@@ -20,9 +20,9 @@ is signed with the newest key in the data directory, which this command needs to
 read; the node need not run.
 
 To rotate, make a --new-key, which signs from then on; when the last token of
-the old one has expired, take it out with --drop-key. A running node takes tokens
-of a new key at once. It refuses those of a dropped key from a second later on,
-or from SIGHUP; a stream that such a token has opened goes on until the token
+the old one has expired, take it out with --drop-key. A running node takes what
+a new key signs at once, and refuses what a dropped key has signed from a second
+later on, or from SIGHUP; a stream that is open then goes on until its token
 expires or the node drains.`,
 		Example: `  dalvdb token ann --ttl 720h
   dalvdb token --backend billing --read-only
@@ -40,7 +40,7 @@ expires or the node drains.`,
 	f.BoolVar(&t.newKey, "new-key", false, "make a signing key and print its id")
 	f.StringVar(&t.dropKey, "drop-key", "", "take the key `ID` out")
 	f.BoolVar(&t.listKeys, "list-keys", false, "list the keys, the one that signs last")
-	cmd.MarkFlagsMutuallyExclusive("new-key", "drop-key", "list-keys", "backend")
+	a.exclusive(cmd, "new-key", "drop-key", "list-keys", "backend")
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return t.run(args) }
 	return cmd
 }
@@ -71,8 +71,10 @@ func (t *tokenFlags) run(args []string) error {
 		return dropKey(t.data, t.dropKey)
 	case t.listKeys:
 		return t.list()
-	case (t.service == "") == (len(args) == 0):
+	case t.service == "" && len(args) == 0:
 		return usageError("want USER or --backend NAME")
+	case t.service != "" && len(args) > 0:
+		return usageError("USER %q and --backend %q are both given: want one of them", args[0], t.service)
 	case t.readOnly && t.service == "":
 		return usageError("--read-only is for a backend")
 	}
@@ -82,6 +84,23 @@ func (t *tokenFlags) run(args []string) error {
 func (t *tokenFlags) sign(args []string) error {
 	if t.ttl < time.Second {
 		return usageError("--ttl %v: want a second at least", t.ttl)
+	}
+	user := ""
+	if len(args) > 0 {
+		user = args[0]
+	}
+	for _, name := range []struct {
+		what, name string
+		max        int
+	}{
+		{"USER", user, events.UserBytesMax}, {"--backend", t.service, events.NameBytesMax}, {"--actor", t.actor, events.ActorBytesMax},
+	} {
+		if len(name.name) > name.max {
+			return usageError("%s: %d bytes, at most %d", name.what, len(name.name), name.max)
+		}
+	}
+	if len(args) > 0 && user == "" {
+		return usageError("USER is empty")
 	}
 	keys, err := readKeys(t.data)
 	if err != nil {
