@@ -39,6 +39,18 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// openFile opens what the command line says is to be read.
+func openFile(what, path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usageError("%s %s: %w", what, path, plain(err))
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(usageError("%s %s is a directory", what, path), f.Close())
+	}
+	return f, nil
+}
+
 // plain returns an error of the file system without the name of the call and of
 // the file, for who has said already which file it is.
 func plain(err error) error {

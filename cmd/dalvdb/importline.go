@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -21,6 +22,7 @@ import (
 type lineReader struct {
 	user   events.UserID // in place of the line's own; may be empty
 	source string        // name of the source; empty: request ids
+	run    string        // name of the run, which is part of a request id
 }
 
 // read returns the updates that a line says, none for an empty one.
@@ -32,7 +34,7 @@ func (l lineReader) read(line int, raw []byte) ([]backend.UserUpdate, error) {
 		Entry json.RawMessage `json:"entry"`
 	}
 	if err := json.Unmarshal(raw, &kind); err != nil {
-		return nil, err
+		return nil, legible(err)
 	}
 	var updates []backend.UserUpdate
 	var err error
@@ -42,7 +44,7 @@ func (l lineReader) read(line int, raw []byte) ([]backend.UserUpdate, error) {
 		updates, err = readUpdate(raw)
 	}
 	if err != nil {
-		return nil, err
+		return nil, legible(err)
 	}
 	for part := range updates {
 		u := &updates[part]
@@ -59,6 +61,27 @@ func (l lineReader) read(line int, raw []byte) ([]backend.UserUpdate, error) {
 	return updates, nil
 }
 
+// ofParser matches what the parsers of JSON put before what they have to say.
+var ofParser = regexp.MustCompile(`^(json|proto):[\s\x{a0}]*(\(line \d+:(\d+)\):[\s\x{a0}]*)?`)
+
+// legible says what is wrong with a line in words for who wrote it.
+func legible(err error) error {
+	var syntax *json.SyntaxError
+	var shape *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &shape) && shape.Field != "":
+		return fmt.Errorf("%s: not a JSON %s", shape.Field, shape.Value)
+	case errors.As(err, &shape):
+		return fmt.Errorf("want a JSON object, and this is a JSON %s", shape.Value)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("not a JSON object: %w, at byte %d", err, syntax.Offset)
+	}
+	if words := ofParser.ReplaceAllString(err.Error(), ""); words != err.Error() {
+		return errors.New(words)
+	}
+	return err
+}
+
 // partsMax is more than the parts that one line can have.
 const partsMax = 1_000_000
 
@@ -69,6 +92,9 @@ func (l lineReader) name(u *backend.UserUpdate, line, part int, raw []byte) {
 		return
 	}
 	h := sha256.New()
+	if l.run != "" {
+		fmt.Fprintf(h, "%q ", l.run)
+	}
 	fmt.Fprintf(h, "%d %d ", line, part)
 	h.Write(raw)
 	u.Request = "import-" + hex.EncodeToString(h.Sum(nil)[:20])

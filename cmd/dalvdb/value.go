@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -58,7 +57,7 @@ func (v *valueFlags) read(rest []string) (events.Value, error) {
 func (v *valueFlags) readAll() (string, error) {
 	in := v.app.in
 	if v.file != "" {
-		f, err := os.Open(v.file)
+		f, err := openFile("--file", v.file)
 		if err != nil {
 			return "", err
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
@@ -68,6 +69,9 @@ func (w *writeFlags) update(op events.Op) (backend.Update, error) {
 		if !ok || name == "" {
 			return u, usageError("--meta %q: want NAME=VALUE", s)
 		}
+		if slices.ContainsFunc(u.Meta, func(m events.Meta) bool { return m.Name == name }) {
+			return u, usageError("--meta %s: given twice", name)
+		}
 		u.Meta = append(u.Meta, events.Meta{Name: name, Value: value})
 	}
 	return u, nil
@@ -107,7 +111,7 @@ func (w *writeFlags) run(ctx context.Context, user string, op events.Op) error {
 	if err != nil {
 		return err
 	}
-	return w.app.printVerdict(v, u.Guards)
+	return w.app.printVerdict(v, u)
 }
 
 // again returns the command line of this process with a flag added, for a shell.
@@ -158,46 +162,81 @@ func shellQuote(s string) string {
 }
 
 // printVerdict prints a verdict; one that is not accepted is an error too.
-func (a *app) printVerdict(v backend.Verdict, guards []events.Guard) error {
+func (a *app) printVerdict(v backend.Verdict, u backend.Update) error {
 	if a.output == "json" {
 		if err := a.printJSON(wire.EncodeVerdict(&v)); err != nil {
 			return err
 		}
 	}
 	if v.Outcome != events.Accepted && v.Outcome != events.Seen {
-		return &exitError{code: exitRejected, err: errors.New(explain(v, guards))}
+		return &exitError{code: exitRejected, err: errors.New(explain(v, u))}
 	}
-	if a.output == "table" {
-		_, err := fmt.Fprintf(a.out, "%v %v\n", v.Outcome, v.Position)
-		return err
+	if a.output == "json" {
+		return nil
 	}
-	return nil
+	form := "%v %v\n"
+	if u.DryRun {
+		form = "would be %v, as of %v\n"
+	}
+	_, err := fmt.Fprintf(a.out, form, v.Outcome, v.Position)
+	return err
 }
 
 // explain says in words why a write did not take effect.
-func explain(v backend.Verdict, guards []events.Guard) string {
+func explain(v backend.Verdict, u backend.Update) string {
 	var b strings.Builder
+	if u.DryRun {
+		b.WriteString("would be ")
+	}
 	fmt.Fprintf(&b, "%v", v.Outcome)
 	for _, c := range v.Conflicts {
 		fmt.Fprintf(&b, "\n  %s is %s", c.Key, atVersion(c.Version))
-		if c.Guard < len(guards) {
-			fmt.Fprintf(&b, ", not %s", atVersion(guards[c.Guard].Version))
+		if c.Guard < len(u.Guards) {
+			fmt.Fprintf(&b, ", not %s", atVersion(u.Guards[c.Guard].Version))
 		}
 		if c.Writer.Kind != 0 {
 			fmt.Fprintf(&b, "; last changed by %v", c.Writer)
 		}
 	}
 	for _, violation := range v.Violations {
-		b.WriteString("\n  ")
-		if path := wire.ViolationPath(violation); path != "" {
-			b.WriteString(path + ": ")
-		}
-		b.WriteString(violation.Reason.String())
+		fmt.Fprintf(&b, "\n  %s: %v", whereOf(violation, u), violation.Reason)
 		if violation.Limit != 0 {
-			fmt.Fprintf(&b, " (limit %d)", violation.Limit)
+			fmt.Fprintf(&b, " (at most %s%s)", humanize.Comma(violation.Limit), unitOf(violation.Reason))
 		}
 	}
 	return b.String()
+}
+
+// whereOf names the part of a write that a violation is in, with the key that it
+// is about.
+func whereOf(v events.Violation, u backend.Update) string {
+	path := wire.ViolationPath(v)
+	var key events.Key
+	switch {
+	case path == "":
+		return "the write as a whole"
+	case v.Part == events.PartOp && v.Index >= 0 && v.Index < len(u.Ops):
+		key = u.Ops[v.Index].Key
+	case v.Part == events.PartGuard && v.Index >= 0 && v.Index < len(u.Guards):
+		key = u.Guards[v.Index].Key
+	}
+	if key == "" || len(key) > events.KeyBytesMax {
+		return path
+	}
+	return path + " (" + cellKey(key) + ")"
+}
+
+// unitOf says what the limit of a reason counts.
+func unitOf(r events.Reason) string {
+	switch r {
+	case events.ReasonTooLong, events.ReasonKeyTooBig, events.ReasonEffectTooBig:
+		return " bytes"
+	case events.ReasonListFull:
+		return " values"
+	case events.ReasonTooManyDevices:
+		return " devices"
+	}
+	return ""
 }
 
 func atVersion(v events.Offset) string {
