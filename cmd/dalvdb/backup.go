@@ -22,8 +22,8 @@ func newBackup(a *app) *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Take a copy of the log while the node runs",
 		Long: `Take a copy of the log, as a tar file, while the node runs. It holds everything
-that was acknowledged before the command began. FILE appears when it is whole;
-"-" is standard output.
+that was acknowledged before the command began. FILE appears when it is whole,
+in place of one of that name; "-" is standard output.
 
 Unpacked in an empty directory it is the data directory of a new node, which
 makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,
@@ -33,6 +33,9 @@ makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,
 	}
 	flags := a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkTarget(args[0]); err != nil {
+			return err
+		}
 		body, err := flags.openBackup(cmd.Context())
 		if err != nil {
 			return err

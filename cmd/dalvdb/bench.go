@@ -13,6 +13,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+
+	"github.com/dalvdb/dalvdb/events"
 )
 
 func newBench(a *app) *cobra.Command {
@@ -28,9 +30,9 @@ func newBench(a *app) *cobra.Command {
   update  the same by a backend
   get     reads of a backend that see everything acknowledged before
 
-on a temporary node in this process, or with --url on that node, where only
-update and get are measured and users bench-0, bench-1, ... are written to. Each
-caller waits for its answer before it asks again.`,
+on a temporary node in this process, or with --url on the command line on that
+node, where only update and get are measured and users bench-0, bench-1, ... are
+written to. Each caller waits for its answer before it asks again.`,
 		Example: `  dalvdb bench --dir /var/lib
   dalvdb bench --callers 256 --duration 10s -o json
   dalvdb bench --url http://10.0.0.7:7470 --token "$TOKEN"`,
@@ -45,6 +47,9 @@ caller waits for its answer before it asks again.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if b.callers < 1 || b.duration <= 0 || b.size < 0 {
 			return usageError("want --callers from 1, --duration above 0, --size from 0")
+		}
+		if b.size > events.ValueBytesMax {
+			return usageError("--size %d: a value has at most %d bytes", b.size, events.ValueBytesMax)
 		}
 		return b.run(cmd.Context())
 	}
@@ -62,6 +67,10 @@ type bench struct {
 
 	done []measurement
 }
+
+// remote reports whether a node is measured that is there already. It is written
+// to, so that an address that merely stands in the environment is not enough.
+func (b *bench) remote() bool { return b.app.explicit["url"] }
 
 // run makes the measurements. Those of the limits come first, because what is
 // measured after them is told in their terms.
@@ -81,7 +90,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		func(ctx context.Context) error { return b.measureSet(ctx, filepath.Join(dir, "set")) },
 		func(ctx context.Context) error { return b.measureEcho(ctx, n) },
 	}
-	if !b.client.given("url") {
+	if !b.remote() {
 		loads = append(loads, func(ctx context.Context) error { return b.measurePush(ctx, n) })
 	}
 	loads = append(loads, func(ctx context.Context) error { return b.measureBackend(ctx, n) })

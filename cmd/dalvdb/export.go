@@ -23,13 +23,18 @@ func newExport(a *app) *cobra.Command {
 		Long: `Write all entries of a user, private ones included, all of one cut, to FILE or
 to standard output. Each line is a JSON object with userId and entry (key,
 version, values, writer, time) in the API's form; "dalvdb import" takes it back.
-FILE appears when it is whole.`,
+FILE appears when it is whole, in place of one of that name.`,
 		Example: `  dalvdb export ann ann.ndjson
   dalvdb export ann | dalvdb import --user bob`,
 		Args: wantArgs(1, "USER", "FILE"),
 	}
 	flags := a.clientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			if err := checkTarget(args[1]); err != nil {
+				return err
+			}
+		}
 		client, err := flags.open()
 		if err != nil {
 			return err

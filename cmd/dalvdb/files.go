@@ -39,6 +39,25 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// checkTarget finds what keeps a file from being made before anything is asked
+// for that is to stand in it.
+func checkTarget(path string) error {
+	if path == "-" {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return usageError("FILE %s: %s: %w", path, dir, plain(err))
+	case !info.IsDir():
+		return usageError("FILE %s: %s is not a directory", path, dir)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return usageError("FILE %s is a directory", path)
+	}
+	return nil
+}
+
 // openFile opens what the command line says is to be read.
 func openFile(what, path string) (*os.File, error) {
 	f, err := os.Open(path)

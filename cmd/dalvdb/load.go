@@ -170,7 +170,7 @@ func (b *bench) measureBackend(ctx context.Context, n *node) error {
 }
 
 func (b *bench) backend(n *node) (*backend.Client, error) {
-	if b.client.given("url") {
+	if b.remote() {
 		return b.client.open()
 	}
 	s, err := newSelfSigned(n.settings.data)

@@ -69,6 +69,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 rejected or refused,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.configure(cmd) },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = readBuildInfo().line()
+	root.SetVersionTemplate("{{.Version}}\n")
 	cobra.EnableCommandSorting = false // help lists the verbs as addGroups does
 	root.SetIn(s.in)
 	root.SetOut(s.out)
@@ -102,14 +104,17 @@ func addGroups(root *cobra.Command, a *app) {
 			root.AddCommand(verb)
 		}
 	}
-	root.AddCommand(newVersion(a))
+	root.AddCommand(newVersion(a), newCompletion(a))
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelp())
+	root.InitDefaultHelpCmd()
 	complete(root)
 }
 
 // complete says what a shell may offer: the words of a choice, and files only
 // where a file is wanted, which the name of the argument tells.
 func complete(cmd *cobra.Command) {
-	if !strings.Contains(cmd.Use, "FILE") {
+	if !strings.Contains(cmd.Use, "FILE") && cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 	note := func(f *pflag.Flag) {

@@ -65,7 +65,7 @@ func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.V
 	defer func() { err = errors.Join(err, log.Close()) }()
 	temporary, err := os.MkdirTemp(scratch, "verify-")
 	if err != nil {
-		return nil, err
+		return nil, usageError("--scratch %s: %w", scratch, plain(err))
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
 	cfg := projector.Config{Log: log, Dir: stateDir(data), Logger: logger}

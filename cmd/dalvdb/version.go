@@ -41,10 +41,14 @@ knows. A log whose fold version is higher needs a newer binary.`,
 				}
 				return a.printLine(raw)
 			}
-			_, err := fmt.Fprintf(a.out, "dalvdb %s %s %s fold %d\n", b.Version, b.Go, b.Platform, b.FoldVersion)
+			_, err := fmt.Fprintln(a.out, b.line())
 			return err
 		},
 	}
+}
+
+func (b buildInfo) line() string {
+	return fmt.Sprintf("dalvdb %s %s %s fold %d", b.Version, b.Go, b.Platform, b.FoldVersion)
 }
 
 func readBuildInfo() buildInfo {

@@ -24,8 +24,8 @@ events are printed, otherwise those that change a key named or a key below a
 prefix.
 
 A line begins with the position of its event. To go on later without a gap, give
---from the last position of every partition: with -o json every message is
-printed, the first of which has the positions of all partitions; with
+--from the last position of every partition: with -o json the first line has the
+positions of all partitions, and later ones those that have gone on; with
 --positions lines that begin with "at" tell them too. Partitions that --from
 does not name begin now, or with --beginning at the first event there is.
 
