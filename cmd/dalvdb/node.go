@@ -162,7 +162,7 @@ func (n *node) openKeys(context.Context) error {
 	}
 	n.verifier, err = auth.NewVerifier(auth.Config{
 		Keys: keys, JWKSURL: n.settings.jwksURL, Issuer: n.settings.issuer, Audience: n.settings.audience,
-		UserClaim: n.settings.userClaim, Logger: n.logger, OnUnknownKey: n.reloadNewKeys,
+		UserClaim: n.settings.userClaim, Logger: n.logger, OnUnknownKey: n.unknownKey,
 	})
 	if err != nil {
 		return usageError("%w", err) // the flags are all that can be wrong
@@ -171,14 +171,16 @@ func (n *node) openKeys(context.Context) error {
 	return nil
 }
 
-func (n *node) reloadKeys() error {
+// reloadKeys reads the keys again if their file is another one than was read
+// again last, or if it is asked to.
+func (n *node) reloadKeys(asked bool) error {
 	n.keysMu.Lock()
 	defer n.keysMu.Unlock()
-	return n.reloadKeysLocked()
-}
-
-func (n *node) reloadKeysLocked() error {
-	n.keysLook = looksOf([]string{keysFile(n.settings.data)}) // before reading: what changes then is read again
+	look := looksOf([]string{keysFile(n.settings.data)}) // before reading: what changes then is read again
+	if look == n.keysLook && !asked {
+		return nil
+	}
+	n.keysLook = look
 	keys, err := readKeys(n.settings.data)
 	if err != nil {
 		return err
@@ -190,16 +192,10 @@ func (n *node) reloadKeysLocked() error {
 	return nil
 }
 
-// reloadNewKeys reads the keys again if their file has changed. It is called for
-// a token of a key that is not known, so that a new key is good at once and not
-// only when its file is looked at the next time.
-func (n *node) reloadNewKeys() {
-	n.keysMu.Lock()
-	defer n.keysMu.Unlock()
-	if looksOf([]string{keysFile(n.settings.data)}) == n.keysLook {
-		return
-	}
-	if err := n.reloadKeysLocked(); err != nil {
+// unknownKey is called for a token of a key that is not known, so that a new key
+// is good at once and not only when its file is looked at the next time.
+func (n *node) unknownKey() {
+	if err := n.reloadKeys(false); err != nil {
 		n.logger.Error("keys were not read again", "err", err)
 	}
 }

@@ -14,10 +14,10 @@ import (
 // file systems, and for files that an orchestrator mounts.
 const reloadEvery = time.Second
 
-// watchFile calls reload when one of the files has changed, or at SIGHUP, until
-// the node stops. What reload cannot read is logged, and what was read before
-// stays.
-func (n *node) watchFile(reload func() error, files ...string) {
+// watchFile calls reload when one of the files has changed, or at SIGHUP (asked),
+// until the node stops. What reload cannot read is logged, and what was read
+// before stays.
+func (n *node) watchFile(reload func(asked bool) error, files ...string) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	last := looksOf(files)
@@ -39,7 +39,7 @@ func (n *node) watchFile(reload func() error, files ...string) {
 				continue
 			}
 			last = now
-			if err := reload(); err != nil {
+			if err := reload(asked); err != nil {
 				n.logger.Error("not read again: what was read before goes on", "files", files, "err", err)
 			}
 		}
@@ -85,7 +85,7 @@ func (n *node) loadCertificate() (*tls.Config, error) {
 	if err := load(); err != nil {
 		return nil, usageError("--tls-cert: %w", err)
 	}
-	n.watchFile(func() error {
+	n.watchFile(func(bool) error {
 		if err := load(); err != nil {
 			return err
 		}
