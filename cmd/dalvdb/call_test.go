@@ -1,8 +1,7 @@
 package main
 
 import (
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +13,16 @@ import (
 
 // everyCall is a command line of each verb that speaks to a node.
 var everyCall = [][]string{
-	{"get", "ann", "theme"}, {"put", "ann", "theme", "dark"}, {"ls", "ann"}, {"users"}, {"history", "ann"},
-	{"domains"}, {"domains", "set", "--none"}, {"export", "ann"}, {"backup", "-"}, {"watch"},
+	{"get", "ann", "theme"},
+	{"put", "ann", "theme", "dark"},
+	{"ls", "ann"},
+	{"users"},
+	{"history", "ann"},
+	{"domains"},
+	{"domains", "set", "--none"},
+	{"export", "ann"},
+	{"backup", "-"},
+	{"watch"},
 }
 
 // tryAll runs every verb against a server, and wants of all the same.
@@ -80,7 +87,7 @@ func TestAConnectionThatIsReset(t *testing.T) {
 // may have taken effect.
 func TestAnotherServerThanMeant(t *testing.T) {
 	secret := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secret.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail, as they should
+	secret.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // handshakes fail, as they should
 	secret.StartTLS()
 	defer secret.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())

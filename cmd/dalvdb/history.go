@@ -47,10 +47,10 @@ know. --from (inclusive) and --to (exclusive) are offsets, or times such as
 		}
 		out := a.newHistoryPrinter()
 		defer out.flush()
-		events := each(cmd.Context(), flags, false, func(ctx context.Context) iter.Seq2[*events.HistoryEvent, error] {
+		all := each(cmd.Context(), flags, false, func(ctx context.Context) iter.Seq2[*events.HistoryEvent, error] {
 			return client.History(ctx, q)
 		})
-		for h, err := range events {
+		for h, err := range all {
 			if err != nil {
 				return err
 			}

@@ -228,15 +228,10 @@ func whereOf(v events.Violation, u backend.Update) string {
 
 // unitOf says what the limit of a reason counts.
 func unitOf(r events.Reason) string {
-	switch r {
-	case events.ReasonTooLong, events.ReasonKeyTooBig, events.ReasonEffectTooBig:
-		return " bytes"
-	case events.ReasonListFull:
-		return " values"
-	case events.ReasonTooManyDevices:
-		return " devices"
-	}
-	return ""
+	return map[events.Reason]string{
+		events.ReasonTooLong: " bytes", events.ReasonKeyTooBig: " bytes", events.ReasonEffectTooBig: " bytes",
+		events.ReasonListFull: " values", events.ReasonTooManyDevices: " devices",
+	}[r]
 }
 
 func atVersion(v events.Offset) string {

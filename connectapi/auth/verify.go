@@ -200,10 +200,11 @@ func (v *Verifier) Verify(ctx context.Context, token string, role Role) (Identit
 }
 
 // keysAfter returns the keys to verify with after err: others than before, when
-// it says that the token names an unknown key, and there are others by now.
+// it says that the token names a key that is neither known as ours nor as one of
+// the provider's, and there are others by now.
 func (v *Verifier) keysAfter(err error, before *ownKeys) *ownKeys {
 	var bad *Error
-	if v.cfg.OnUnknownKey == nil || !errors.As(err, &bad) || bad.Reason != UnknownKey && bad.Reason != NoKeys {
+	if v.cfg.OnUnknownKey == nil || !errors.As(err, &bad) || bad.Reason != UnknownKey && !bad.Temporary() {
 		return before
 	}
 	v.cfg.OnUnknownKey()

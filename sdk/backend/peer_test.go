@@ -2,8 +2,7 @@ package backend_test
 
 import (
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,7 +17,7 @@ import (
 // write to it has not taken effect, and is not tried again.
 func TestWritesToAWrongPeer(t *testing.T) {
 	secret := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secret.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secret.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	secret.StartTLS()
 	defer secret.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
