@@ -2,6 +2,7 @@ package projector
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -20,6 +21,11 @@ func WithSmallMemTables(c Config) Config {
 
 // Flush makes what was committed so far survive a crash.
 func (pr *Projector) Flush() error { return pr.db.Flush() }
+
+// Compact brings all tables to the bottom.
+func (pr *Projector) Compact(ctx context.Context) error {
+	return pr.db.Compact(ctx, []byte{0}, []byte{0xff}, false)
+}
 
 // LogHash returns the running hash over the records of a partition.
 func (pr *Projector) LogHash(id events.Partition) [32]byte {

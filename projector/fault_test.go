@@ -28,8 +28,8 @@ type stateLife struct {
 	atExit *crashDisk    // the disk in that moment, with nothing that was not synced
 
 	// Of a process that was not ended: what it was told.
-	opening, halted, reading, closing, wrong error
-	flushes, compactions                     int64
+	opening, halted, compacting, reading, closing, wrong error
+	flushes, compactions                                 int64
 }
 
 // live returns when the process has ended, one way or the other. It runs in a
@@ -65,6 +65,7 @@ func (l *stateLife) run(cfg projector.Config) {
 	done := make(chan error, 1)
 	go func() { done <- pr.Run(ctx) }()
 	<-pr.CaughtUp()
+	l.compacting = pr.Compact(ctx)
 	if l.halted = pr.Ready(); l.halted == nil {
 		err := tried(func() { l.w.compare(pr) })
 		if errors.Is(err, errorfs.ErrInjected) {
@@ -91,7 +92,7 @@ func (l *stateLife) hasExited() bool {
 
 // told is what the life was told, if it was not ended.
 func (l *stateLife) told() error {
-	return errors.Join(l.opening, l.halted, l.reading, l.closing)
+	return errors.Join(l.opening, l.halted, l.compacting, l.reading, l.closing)
 }
 
 // TestErrorAtEveryOperationOnTheState lets each operation on the file system of the
@@ -126,7 +127,7 @@ func TestErrorAtEveryOperationOnTheState(t *testing.T) {
 		}
 		if inject.Index.Load() >= 0 {
 			t.Logf("%d operations, %d flushes, %d compactions", index, l.flushes, l.compactions)
-			if l.flushes < 5 || l.compactions < 1 {
+			if l.flushes < 3 || l.compactions < 1 {
 				t.Errorf("only %d flushes and %d compactions without an error", l.flushes, l.compactions)
 			}
 			if err := l.told(); err != nil || l.hasExited() {
@@ -156,6 +157,8 @@ func (l *stateLife) way() string {
 		return "does not open"
 	case l.halted != nil:
 		return "halted"
+	case l.compacting != nil:
+		return "does not compact"
 	case l.reading != nil:
 		return "a reader was told"
 	case l.closing != nil:
