@@ -24,12 +24,13 @@ func procedures(f protoreflect.FileDescriptor) (names []string) {
 	return names
 }
 
-// counter returns the value of a counter or gauge with these labels, 0 when
+// counter returns the sum of the counters or gauges of a name with these labels, 0 when
 // there is none.
 func counter(t testing.TB, reg *prometheus.Registry, name string, labels map[string]string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
 	must(t, err)
+	sum := 0.0
 	for _, f := range families {
 		if f.GetName() != name {
 			continue
@@ -41,10 +42,10 @@ func counter(t testing.TB, reg *prometheus.Registry, name string, labels map[str
 					continue metrics
 				}
 			}
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	return 0
+	return sum
 }
 
 // Requests are counted by procedure and code, and no label names a user.
