@@ -33,6 +33,9 @@ type Device struct {
 	// History is what the server called its data, "" before the first answer.
 	History events.LogID
 
+	// Snapshots counts how often it took everything anew.
+	Snapshots int
+
 	// Shown hears of each state the replica comes to; nil does not.
 	Shown func(*Device)
 
@@ -194,6 +197,7 @@ var errEnded = errors.New("stream ended")
 // Snapshot takes everything anew. Broken off, it goes on once after the last
 // key, and shows nothing before it has caught up from the first cut.
 func (d *Device) Snapshot(ctx context.Context) error {
+	d.Snapshots++
 	parts, err := d.parts(ctx, "")
 	if err == nil {
 		if err := d.TakeSnapshot(parts); err != nil {
@@ -222,6 +226,7 @@ func (d *Device) Snapshot(ctx context.Context) error {
 		return err
 	}
 	d.Replica = whole.Replica
+	d.Snapshots = whole.Snapshots
 	return nil
 }
 

@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
@@ -38,6 +41,18 @@ type Options struct {
 	// TLS serves both ports with a certificate of its own, which the node's
 	// clients trust.
 	TLS bool
+
+	// Log returns the log as those see it who append to it and fold it; nil is
+	// as it is.
+	Log func(events.Log) events.Log
+
+	// Serving hears that a node that starts can be reached, although it may not
+	// have caught up with its log yet; nil does not.
+	Serving func()
+
+	// Dir is a directory for the node's data on a real disk, where power cannot be
+	// cut nor a copy be put in place. Empty: a disk in memory.
+	Dir string
 }
 
 // A Node is one node: its disk, and the process on it while it runs. Its
@@ -99,13 +114,9 @@ func (n *Node) Restart(t testing.TB) {
 
 // StartNow is Start for a test that goes on after an error.
 func (n *Node) StartNow(ctx context.Context) error {
-	p, err := startProcess(ctx, n)
-	if err != nil {
+	if err := startProcess(ctx, n); err != nil {
 		return fmt.Errorf("start node: %w", err)
 	}
-	n.mu.Lock()
-	n.process = p
-	n.mu.Unlock()
 	return nil
 }
 
@@ -117,8 +128,20 @@ func (n *Node) StopNow() error {
 		return nil
 	}
 	p.api.Drain()
-	n.closeIdle()
-	return p.stop(true)
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.stop(true) }()
+	// A server of HTTP/2 gives its peers a second to go, unless they do of
+	// themselves: those who have nothing under way do, as that comes to its end.
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case <-again.C:
+			n.closeIdle()
+		}
+	}
 }
 
 // CutPower ends the node as a power cut does, and leaves its disk in the state
@@ -132,6 +155,16 @@ func (n *Node) CutPower(rng *rand.Rand) error {
 	p.cable.cut()
 	n.disk = n.disk.afterPowerCut(rng)
 	return p.stop(false)
+}
+
+// found lets clients find a process, as soon as it serves.
+func (n *Node) found(p *process) {
+	n.mu.Lock()
+	n.process = p
+	n.mu.Unlock()
+	if n.opts.Serving != nil {
+		n.opts.Serving()
+	}
 }
 
 // leave takes the process, so that nobody finds it any more.
@@ -165,8 +198,18 @@ func (n *Node) PutDisk(d *Disk) (err error) {
 	return err
 }
 
-// Disk returns the disk.
+// Disk returns the disk in memory.
 func (n *Node) Disk() *Disk { return n.disk }
+
+// fs and path say where the node's data is.
+func (n *Node) fs() vfs.FS {
+	if n.opts.Dir != "" {
+		return vfs.Default
+	}
+	return n.disk.fs
+}
+
+func (n *Node) path(dir string) string { return filepath.Join(n.opts.Dir, dir) }
 
 // ReadLog calls each with every record of a partition of a node that runs, up
 // to where its log stands now.
@@ -232,45 +275,51 @@ type process struct {
 }
 
 // startProcess starts what runs on the node's disk, in the order of the command.
-func startProcess(ctx context.Context, n *Node) (p *process, err error) {
-	p = &process{cable: new(cable)}
+func startProcess(ctx context.Context, n *Node) (err error) {
+	p := &process{cable: new(cable)}
 	defer func() {
 		if err != nil {
+			_ = n.leave()
 			err = errors.Join(err, p.stop(false))
 		}
 	}()
 	quiet := slog.New(slog.DiscardHandler)
 	p.log, err = pebblelog.Open(pebblelog.Options{
-		Dir: logDir, FS: n.disk.fs, Partitions: n.opts.Partitions, Logger: quiet, Now: n.opts.Now,
+		Dir: n.path(logDir), FS: n.fs(), Partitions: n.opts.Partitions, Logger: quiet, Now: n.opts.Now,
 		Exit: func(int) { panic("the log cannot go on") },
 	})
 	if err != nil {
-		return p, err
+		return err
+	}
+	var log events.Log = p.log
+	if n.opts.Log != nil {
+		log = n.opts.Log(log)
 	}
 	p.state, err = projector.Open(ctx, projector.Config{
-		Log: p.log, Dir: stateDir, FS: n.disk.fs, CacheBytes: 8 << 20, Logger: quiet,
+		Log: log, Dir: n.path(stateDir), FS: n.fs(), CacheBytes: 8 << 20, Logger: quiet,
 		TombstonesKeep: n.opts.TombstonesKeep, BookmarkEvery: n.opts.BookmarkEvery,
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
 	if err := p.log.Begin(ctx); err != nil {
-		return p, err
+		return err
 	}
 	fold, end := context.WithCancel(context.WithoutCancel(ctx))
 	p.endFold = end
 	p.running.Go(func() { _ = p.state.Run(fold) }) // halted partitions are asked for below
-	if p.ingest, err = ingest.New(p.log, p.state, ingest.Config{Now: n.opts.Now}); err != nil {
-		return p, err
+	if p.ingest, err = ingest.New(log, p.state, ingest.Config{Now: n.opts.Now}); err != nil {
+		return err
 	}
 	if p.verifier, err = auth.NewVerifier(auth.Config{Keys: n.keys}); err != nil {
-		return p, err
+		return err
 	}
 	if err := p.serve(ctx, n); err != nil {
-		return p, err
+		return err
 	}
+	n.found(p)
 	<-p.state.CaughtUp()
-	return p, p.state.Ready()
+	return p.state.Ready()
 }
 
 func (p *process) serve(ctx context.Context, n *Node) (err error) {
