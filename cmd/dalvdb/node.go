@@ -46,7 +46,7 @@ type node struct {
 	certificate       *tls.Config
 	devices, backends net.Listener // bound, and not served yet
 
-	requests sync.WaitGroup // handlers under way
+	requests connectapi.Requests // under way
 	servers  []*http.Server
 	serving  sync.WaitGroup
 	failed   chan error // what ended a server, if that was not us
@@ -250,13 +250,8 @@ func (n *node) listen(context.Context) error {
 
 // serve serves one port and returns its URL.
 func (n *node) serve(l net.Listener, h http.Handler, certificate *tls.Config) string {
-	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n.requests.Add(1)
-		defer n.requests.Done()
-		h.ServeHTTP(w, r)
-	})
 	// A copy for each: net/http completes it.
-	server := connectapi.NewServer(counted, certificate.Clone(), n.logger)
+	server := connectapi.NewServer(n.requests.Through(h), certificate.Clone(), n.logger)
 	n.servers = append(n.servers, server)
 	n.serving.Go(func() {
 		var err error

@@ -111,7 +111,7 @@ func (n *node) breakOff(context.Context) error {
 		failed = append(failed, server.Close())
 	}
 	n.serving.Wait()
-	n.requests.Wait()
+	n.requests.End()
 	return errors.Join(failed...)
 }
 

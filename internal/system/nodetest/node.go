@@ -267,8 +267,8 @@ type process struct {
 	api      *connectapi.API
 
 	endFold          context.CancelFunc
-	running          sync.WaitGroup // the fold and the servers
-	requests         sync.WaitGroup // handlers under way
+	running          sync.WaitGroup      // the fold and the servers
+	requests         connectapi.Requests // under way
 	servers          []*http.Server
 	devices, backend net.Addr
 	cable            *cable
@@ -347,12 +347,7 @@ func (p *process) listen(ctx context.Context, n *Node, h http.Handler) (net.Addr
 	if n.certificate != nil {
 		secure = &tls.Config{Certificates: []tls.Certificate{*n.certificate}, MinVersion: tls.VersionTLS12}
 	}
-	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.requests.Add(1)
-		defer p.requests.Done()
-		h.ServeHTTP(w, r)
-	})
-	server := connectapi.NewServer(counted, secure, nil)
+	server := connectapi.NewServer(p.requests.Through(h), secure, nil)
 	p.servers = append(p.servers, server)
 	p.running.Go(func() {
 		if secure != nil {
@@ -379,7 +374,7 @@ func (p *process) stop(polite bool) error {
 	if p.api != nil {
 		p.api.Drain() // ends handlers whose connection is gone, and that do not know it
 	}
-	p.requests.Wait()
+	p.requests.End()
 	if p.verifier != nil {
 		p.verifier.Close()
 	}
