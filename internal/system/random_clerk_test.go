@@ -113,7 +113,7 @@ func (c *clerk) compareAndSet(u events.UserID, now bool) error {
 func (c *clerk) follow(u events.UserID) error {
 	c.seq++
 	seq := c.seq
-	if c.rng.IntN(6) == 0 && seq > 10 {
+	if c.rng.IntN(3) == 0 && seq > 10 {
 		seq -= 1 + c.rng.Int64N(10)
 	}
 	ev := c.event(u, append(c.free(u), events.Add("list/0", c.tagged(u, fmt.Sprintf("entry %d of %s", seq, c.name))))...)

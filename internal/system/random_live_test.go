@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"testing"
 
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/internal/system/nodetest"
@@ -43,14 +44,18 @@ func (w *world) live() {
 	for _, f := range w.feeds {
 		follow(f.name, f.follow)
 	}
+	some := 200
+	if testing.Short() {
+		some = 100
+	}
 	for _, befall := range w.fates() {
-		w.awaitAnswers(200 + w.rng.IntN(200))
+		w.awaitAnswers(some + w.rng.IntN(some))
 		if err := befall(w); err != nil {
 			w.fault("the node: %v", err)
 			break
 		}
 	}
-	w.awaitAnswers(300)
+	w.awaitAnswers(some)
 	close(w.stopping)
 	writers.Wait()
 	w.lossy.Store(false)

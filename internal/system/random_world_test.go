@@ -93,12 +93,6 @@ func (w *world) count(what string, n int64) {
 	w.met[what] += n
 }
 
-func (w *world) bump() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.bumpLocked()
-}
-
 func (w *world) bumpLocked() {
 	close(w.changed)
 	w.changed = make(chan struct{})
