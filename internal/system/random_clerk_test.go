@@ -17,6 +17,7 @@ type clerk struct {
 	*actor
 	c       *backend.Client
 	seq     int64
+	places  map[events.UserID]int64 // how far it has come in its log
 	decided []*ask
 	held    map[events.UserID][]had // what it read of registers
 	logs    []events.LogID          // that it has met
@@ -24,7 +25,7 @@ type clerk struct {
 }
 
 func newClerk(w *world, name string) *clerk {
-	c := &clerk{actor: newActor(w, name, 10), held: map[events.UserID][]had{}, open: map[events.UserID]int{}}
+	c := &clerk{actor: newActor(w, name, 10), places: map[events.UserID]int64{}, held: map[events.UserID][]had{}, open: map[events.UserID]int{}}
 	c.c = w.n.Service(w.t, name, func(o *backend.Options) { o.HTTPClient = c.net })
 	return c
 }
@@ -45,15 +46,15 @@ func (c *clerk) step() error {
 		}
 		ev.Meta = []events.Meta{{Name: "by", Value: c.name}}
 		return c.deliver(c.w.ask(ev, nil))
-	case n < 29:
-		return c.follow(u)
 	case n < 31:
-		return c.writeMany()
+		return c.follow(u)
 	case n < 33:
+		return c.writeMany()
+	case n < 35:
 		return c.again()
-	case n < 36:
-		return c.decree(u)
 	case n < 37:
+		return c.decree(u)
+	case n < 38:
 		return c.setDomains()
 	}
 	return c.readSome(u)
@@ -108,13 +109,13 @@ func (c *clerk) compareAndSet(u events.UserID, now bool) error {
 	return c.deliver(a)
 }
 
-// follow writes what a log of its own says next, under its place there; seldom
+// follow writes what a log of its own says next, under its place there; at times
 // it reads that log from an older place again.
 func (c *clerk) follow(u events.UserID) error {
-	c.seq++
-	seq := c.seq
-	if c.rng.IntN(3) == 0 && seq > 10 {
-		seq -= 1 + c.rng.Int64N(10)
+	c.places[u]++
+	seq := c.places[u]
+	if c.rng.IntN(2) == 0 {
+		seq = c.rng.Int64N(seq)
 	}
 	ev := c.event(u, append(c.free(u), events.Add("list/0", c.tagged(u, fmt.Sprintf("entry %d of %s", seq, c.name))))...)
 	ev.Request, ev.Source = "", events.Source{Name: "orders", Seq: seq}
