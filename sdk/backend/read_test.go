@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/connectapi/wire"
@@ -224,5 +225,38 @@ func TestNewRefusesWhatIsNoAddress(t *testing.T) {
 		if _, err := New(Options{URL: url}); err == nil {
 			t.Errorf("%q is accepted", url)
 		}
+	}
+}
+
+// An answer of 16 MiB is read, and not one byte more: it will be as large the
+// next time.
+func TestAnswersAreReadUpToTheirLimit(t *testing.T) {
+	for _, size := range []int{events.AnswerBytesMax, events.AnswerBytesMax + 1} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			res := &dalvdbv1.GetResponse{Entry: entry("theme", 7), Position: wire.EncodePosition(at(events.LogID{1}, 9))}
+			pad := size - 100 // near enough that the length of the lengths stays
+			for range 2 {
+				res.Entry.Values = []*dalvdbv1.Value{wire.EncodeValue(events.Data(make([]byte, pad)))}
+				pad += size - proto.Size(res)
+			}
+			if proto.Size(res) != size {
+				t.Fatalf("an answer of %d bytes, want %d", proto.Size(res), size)
+			}
+			n := &node{get: func(*dalvdbv1.GetRequest) (*dalvdbv1.GetResponse, error) {
+				asked++
+				return res, nil
+			}}
+			e, err := n.start(t, Options{}).Get(t.Context(), "ann", "theme")
+			if size <= events.AnswerBytesMax {
+				if err != nil || e.Version != 7 || len(e.Values) != 1 {
+					t.Errorf("%d bytes: got version %d, %d values, %v", size, e.Version, len(e.Values), err)
+				}
+				return
+			}
+			if connect.CodeOf(err) != connect.CodeResourceExhausted || asked != 1 {
+				t.Errorf("%d bytes: got %v after asking %d times", size, err, asked)
+			}
+		})
 	}
 }
