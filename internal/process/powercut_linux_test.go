@@ -14,13 +14,13 @@ import (
 	"github.com/dalvdb/dalvdb/events"
 )
 
-// TestPowerCut cuts the power under load, as far as software can: the data is on
+// TestProcessPowerCut cuts the power under load, as far as software can: the data is on
 // a file system of its own, in a file, and what counts after the cut is what that
 // file holds. What the process had written and not yet synced is not in it.
 //
 // Each sync is held up for a tenth of a second before it begins, and the process
 // killed by then, so that the cut always meets writes that are on their way.
-func TestPowerCut(t *testing.T) {
+func TestProcessPowerCut(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil || !canTrace(t, strace) {
 		t.Skip("syncs are held up by strace, which is not to be had here")
