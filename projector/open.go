@@ -79,6 +79,9 @@ func stateOptions(cfg *Config) *pebble.Options {
 		Logger:                      logger,
 		EventListener:               stateEvents(cfg.Logger),
 	}
+	// The store takes its memtables out of the cache, so that without room for
+	// them there would be no cache left: one is written to, one on its way out.
+	opts.CacheSize += 2 * int64(cfg.memTableBytes)
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		opts.Levels[i].BlockSize = 16 << 10

@@ -38,7 +38,8 @@ type Config struct {
 	// 10 s.
 	BookmarkEvery time.Duration
 
-	// CacheBytes is the size of the block cache. 0 is 128 MiB.
+	// CacheBytes is the size of the block cache, besides what memtables take. 0 is
+	// 128 MiB.
 	CacheBytes int64
 
 	// Logger gets what operators must know. nil discards it.

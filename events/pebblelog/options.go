@@ -138,8 +138,10 @@ func (l *Log) pebbleOptions() *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 
 		// Readers at the end are served from memory of our own, and those behind
-		// read every block once.
-		CacheSize: 16 << 20,
+		// read every block once, but for the indexes, which they need for each batch.
+		// The store takes its memtables out of the cache: one is written to, one is
+		// on its way out.
+		CacheSize: 16<<20 + 2*int64(l.opts.memTableBytes),
 
 		EventListener: l.pebbleEvents(),
 	}
