@@ -243,10 +243,10 @@ func (p *partition) commit(now *cut, decisions []decided) error {
 	if err != nil {
 		return fmt.Errorf("write state of partition %d: %w", p.id, err)
 	}
+	p.stats.count(decisions, batch.Count()) // before anybody is told
 	if !plantAckBeforeApply {
 		p.publish(now, decisions)
 	}
-	p.stats.count(decisions)
 	p.group.reset()
 	return nil
 }

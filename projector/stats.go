@@ -14,6 +14,8 @@ type Stats struct {
 	Outcomes [16]atomic.Int64
 	// Groups counts the batches that records were folded in.
 	Groups atomic.Int64
+	// Rows counts the rows that those batches wrote or deleted.
+	Rows atomic.Int64
 	// Lost counts positions that readers gave and that are not of this history:
 	// somebody has seen what this log no longer holds.
 	Lost atomic.Int64
@@ -22,8 +24,9 @@ type Stats struct {
 	Rebuilt atomic.Int64
 }
 
-func (s *Stats) count(ds []decided) {
+func (s *Stats) count(ds []decided, rows uint32) {
 	s.Groups.Add(1)
+	s.Rows.Add(int64(rows))
 	for i := range ds {
 		s.Outcomes[ds[i].decision.Outcome].Add(1)
 	}

@@ -57,6 +57,7 @@ var (
 
 	stateOutcomes = desc("fold_records_total", "Records folded, by what became of them. Alarm on malformed.", "outcome")
 	stateGroups   = desc("fold_groups_total", "Batches that records were folded in.")
+	stateRows     = desc("fold_rows_total", "Rows that those batches wrote or deleted.")
 	stateRebuilt  = desc("fold_partitions_rebuilt_total",
 		"Partitions whose state did not fit the log and was made again. Alarm on it where nothing was restored.")
 	stateApplied = desc("partition_applied_offset", "The last offset folded.", "partition")
@@ -69,7 +70,7 @@ var (
 func (c *coreCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		logRecords, logBytes, logSyncs, logSyncTime, logSyncMax, logRefused, logQueued, logFree, logFull, logSize,
-		stateOutcomes, stateGroups, stateRebuilt, stateApplied, stateLag, stateHalted, stateSize,
+		stateOutcomes, stateGroups, stateRows, stateRebuilt, stateApplied, stateLag, stateHalted, stateSize,
 	} {
 		ch <- d
 	}
@@ -114,6 +115,7 @@ func (c *coreCollector) collectState(counter, gauge emit) {
 		counter(stateOutcomes, float64(s.Outcomes[outcome].Load()), outcome.String())
 	}
 	counter(stateGroups, float64(s.Groups.Load()))
+	counter(stateRows, float64(s.Rows.Load()))
 	counter(stateRebuilt, float64(s.Rebuilt.Load()))
 	for _, p := range c.state.Status() {
 		label := strconv.Itoa(int(p.Partition))
