@@ -20,7 +20,8 @@ import (
 // of lists go through an indexed batch, because the fold walks them.
 type group struct {
 	base  reader
-	batch *pebble.Batch
+	batch *pebble.Batch // in the order in which rows were written
+	order *ordered
 	lists *pebble.Batch // nil until a row of a list has changed
 	walk  reader        // over lists, once it is there
 
@@ -131,6 +132,7 @@ func newGroup(db *pebble.DB, p events.Partition) *group {
 	return &group{
 		base:     reader{db: db, partition: p},
 		batch:    db.NewBatch(),
+		order:    &ordered{batch: db.NewBatch()},
 		users:    newOverlay[events.UserID](func(*userRow) int { return 0 }),
 		entries:  newOverlay[entryID]((*entryState).weight),
 		devices:  newOverlay[nameID]((*deviceRow).weight),
@@ -369,17 +371,16 @@ func (g *group) finish(a *appliedRow) (*pebble.Batch, error) {
 			return nil, err
 		}
 	}
-	if g.lists != nil {
-		if err := g.batch.Apply(g.lists, nil); err != nil {
-			return nil, err
-		}
-	}
 	if !plantOffsetApart {
 		if err := g.set(g.batch, appliedKey(g.buf[:0], p), a.append(g.val[:0])); err != nil {
 			return nil, err
 		}
 	}
-	return g.batch, nil
+	batch, err := g.order.of(g.batch)
+	if err == nil && g.lists != nil {
+		err = batch.Apply(g.lists, nil)
+	}
+	return batch, err
 }
 
 func (g *group) finishEntry(id entryID, st *entryState) error {
@@ -416,6 +417,7 @@ func (g *group) bytes() int {
 // committed.
 func (g *group) reset() {
 	g.batch.Reset()
+	g.order.batch.Reset()
 	if g.lists != nil {
 		_ = g.lists.Close() // an indexed batch that was applied holds only memory
 		g.lists, g.walk = nil, reader{}
@@ -443,6 +445,7 @@ func (g *group) settleEntry(id entryID) {
 
 func (g *group) close() {
 	_ = g.batch.Close() // was committed, or is given up
+	_ = g.order.batch.Close()
 	if g.lists != nil {
 		_ = g.lists.Close()
 	}
