@@ -104,6 +104,14 @@ func (s *snapshot) decision(u events.UserID, off events.Offset, row *eventRow) (
 // it is not known here whether they will fail. A partition that has halted
 // decides nothing more: there an event of which nothing is final is an error.
 func (pr *Projector) Peek(ctx context.Context, ev *events.Event) (d events.Decision, ok bool, err error) {
+	p := pr.partitionOf(ev.User)
+	d, ok, sure, err := p.peekPush(ev)
+	if ok || err != nil {
+		return d, ok, err
+	}
+	if sure {
+		return d, false, p.stopped()
+	}
 	err = pr.judge(ctx, ev, func(j *judge) error {
 		if _, err := j.standing(); err != nil {
 			return err
@@ -123,7 +131,7 @@ func (pr *Projector) Peek(ctx context.Context, ev *events.Event) (d events.Decis
 		return nil
 	})
 	if err == nil && !ok {
-		err = pr.partitionOf(ev.User).stopped()
+		err = p.stopped()
 	}
 	return d, ok, err
 }
@@ -154,9 +162,14 @@ func (pr *Projector) judge(ctx context.Context, ev *events.Event, do func(*judge
 	}
 	s := p.snapshot()
 	defer s.close()
-	l := s.ledger.atTime(ev.Time)
-	res := &result{at: s.applied.offset, ledger: l, event: ev}
-	return do(&judge{ledger: l, view: &s.reader, off: s.applied.offset + 1, ev: ev, res: res})
+	return do(newJudge(s.cut, &s.reader, ev))
+}
+
+// newJudge judges an event as if it came next after a cut.
+func newJudge(c *cut, v view, ev *events.Event) *judge {
+	l := c.ledger.atTime(ev.Time)
+	res := &result{at: c.applied.offset, ledger: l, event: ev}
+	return &judge{ledger: l, view: v, off: c.applied.offset + 1, ev: ev, res: res}
 }
 
 // decision is what was found of an event that was not written: what stands

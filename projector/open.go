@@ -139,7 +139,7 @@ func stateEvents(l *slog.Logger) *pebble.EventListener {
 func (pr *Projector) openPartition(ctx context.Context, id events.Partition, cfg *Config) (*partition, error) {
 	p := &partition{
 		id: id, partitions: pr.log.Partitions(), db: pr.db, stats: &pr.stats, seed: pr.seed, now: cfg.Now,
-		collect: newCollector(cfg.TombstonesKeep),
+		collect: newCollector(cfg.TombstonesKeep), known: make(known),
 	}
 	c, err := loadCut(&reader{db: pr.db, partition: id})
 	if err != nil {

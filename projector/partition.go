@@ -68,6 +68,7 @@ type partition struct {
 	committing bool
 	halted     error
 	recent     recent
+	known      known
 	waiting    []waiter
 	taps       map[events.UserID]map[*tap]struct{}
 	feeds      map[*feed]struct{}
@@ -289,6 +290,7 @@ func (p *partition) publishLocked(now *cut, decisions []decided) woken {
 	w := woken{p: p.id}
 	domains := p.cut.ledger == nil || p.cut.ledger.domainsAt != now.ledger.domainsAt
 	p.cut = now
+	p.known.add(p.group)
 	for i := range decisions {
 		p.recent.add(&decisions[i])
 	}
