@@ -6,12 +6,12 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
@@ -23,60 +23,100 @@ import (
 	"github.com/dalvdb/dalvdb/projector"
 )
 
-// BenchmarkSync answers what a push costs beside what the network costs: 64
-// callers, each a device of its own user, over HTTP/1.1 and h2c on loopback,
-// client and server in this process. The log is the embedded one, which syncs.
+// BenchmarkSync asks what a push costs beside what the network costs: 64 callers,
+// each a device of its own user, over HTTP/1.1 and h2c on loopback, client and
+// server in this process. The log is the embedded one, which syncs. The three
+// take their turns in rounds, each with as many pushes:
 //
-//   - echo: Connect with the same messages and the token check
+//   - echo: Connect as it comes, with the same messages, bytes and token check
 //   - edge: our edge before a core that accepts at once
 //   - push: a whole node
+//
+// x-echo is the share of the echo's pushes that a node reached, x-cpu the same of
+// what both cost the processors, client and all; edge-x-echo is that of the edge.
+// An operation is a round.
 func BenchmarkSync(b *testing.B) {
 	for _, h2 := range []bool{false, true} {
-		version := map[bool]string{false: "HTTP1", true: "h2c"}[h2]
-		for _, c := range []struct {
-			name  string
-			start func(b *testing.B) *node
-		}{
-			{"echo", echoNode}, {"edge", edgeNode}, {"push", durableNode},
-		} {
-			b.Run(version+"/"+c.name, func(b *testing.B) { benchPushes(b, c.start(b), h2) })
-		}
+		b.Run(map[bool]string{false: "HTTP1", true: "h2c"}[h2], func(b *testing.B) {
+			echo, edge, node := newPushes(b, echoNode(b), h2), newPushes(b, edgeNode(b), h2), newPushes(b, durableNode(b), h2)
+			node.took = hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+			for b.Loop() {
+				echo.round(b)
+				edge.round(b)
+				node.round(b)
+			}
+			b.ReportMetric(0, "ns/op") // of a round says nothing
+			b.ReportMetric(echo.rate(), "echo/s")
+			b.ReportMetric(node.rate(), "pushes/s")
+			b.ReportMetric(float64(node.took.ValueAtQuantile(50)), "p50-µs")
+			b.ReportMetric(float64(node.took.ValueAtQuantile(99)), "p99-µs")
+			b.ReportMetric(node.rate()/echo.rate(), "x-echo")
+			b.ReportMetric(edge.rate()/echo.rate(), "edge-x-echo")
+			b.ReportMetric(echo.cpu.Seconds()/node.cpu.Seconds(), "x-cpu")
+		})
 	}
 }
 
 const benchCallers = 64
 
-func benchPushes(b *testing.B, n *node, h2 bool) {
+// pushes are those to one node, all rounds together.
+type pushes struct {
+	devices []*pusher
+	each    int // of a device, in a round
+
+	mu   sync.Mutex
+	took *hdrhistogram.Histogram // of each push; nil where nobody asks
+	n    int
+	wall time.Duration
+	cpu  time.Duration
+}
+
+func newPushes(b *testing.B, n *node, h2 bool) *pushes {
+	p := &pushes{each: 25}
+	if testing.Short() {
+		p.each = 2
+	}
 	client := n.network.client(h2)
-	devices := make(chan *pusher, benchCallers)
 	for i := range benchCallers {
 		user := fmt.Sprintf("user-%d", i)
 		d := &pusher{user: user, client: n.deviceOver(client, n.userToken(b, user))}
 		must(b, d.push(b.Context())) // the connection is there
-		devices <- d
+		p.devices = append(p.devices, d)
 	}
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	b.ReportAllocs()
-	b.ResetTimer()
-	before := cpuTime(b)
+	return p
+}
+
+// round lets every device push.
+func (p *pushes) round(b *testing.B) {
+	began, before := time.Now(), cpuTime(b)
 	var callers sync.WaitGroup
-	for range benchCallers {
+	for _, d := range p.devices {
 		callers.Go(func() {
-			d := <-devices
-			for left.Add(-1) >= 0 {
+			for range p.each {
+				asked := time.Now()
 				if err := d.push(b.Context()); err != nil {
 					b.Error(err)
 					return
 				}
+				p.record(time.Since(asked))
 			}
 		})
 	}
 	callers.Wait()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pushes/s")
-	b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+	p.wall, p.cpu = p.wall+time.Since(began), p.cpu+cpuTime(b)-before
+	p.n += len(p.devices) * p.each
 }
+
+func (p *pushes) record(took time.Duration) {
+	if p.took == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.took.RecordValue(max(1, took.Microseconds())) // a minute is not reached
+}
+
+func (p *pushes) rate() float64 { return float64(p.n) / p.wall.Seconds() }
 
 // cpuTime is what this process has used of the processors: unlike the time of
 // day it can be compared on a machine that has other things to do.
