@@ -21,9 +21,9 @@ func newBench(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure this machine's speed beside its limits",
-		Long: `Measure, one after the other and in the same way:
+		Long: `Measure by turns and in the same way:
 
-  set     a synced set of the raw store, as large as a record: the disk's limit
+  set     a synced set of the raw store, of a push as the log keeps it: the disk's limit
   echo    a push answered without a look at it, over the same protocol, with the
           same messages, bytes and token check: the network's limit
   push    pushes of devices, each with its own user, that learn their verdict
@@ -32,7 +32,8 @@ func newBench(a *app) *cobra.Command {
 
 on a temporary node in this process, or with --url on the command line on that
 node, where only update and get are measured and users bench-0, bench-1, ... are
-written to. Each caller waits for its answer before it asks again.`,
+written to. Each caller waits for its answer before it asks again. The loads take
+their turns in five rounds, so that what else the machine does meets all of them.`,
 		Example: `  dalvdb bench --dir /var/lib
   dalvdb bench --callers 256 --duration 10s -o json
   dalvdb bench --url http://10.0.0.7:7470 --token "$TOKEN"`,
@@ -41,7 +42,7 @@ written to. Each caller waits for its answer before it asks again.`,
 	b := &bench{app: a, client: a.clientFlags(cmd)}
 	f := cmd.Flags()
 	f.IntVar(&b.callers, "callers", 64, "how many ask at a time")
-	f.DurationVar(&b.duration, "duration", 5*time.Second, "how long each is measured, after a fifth of it to warm up")
+	f.DurationVar(&b.duration, "duration", 5*time.Second, "how long each is measured in all, after a fifth of it to warm up")
 	f.IntVar(&b.size, "size", 100, "`BYTES` of a value")
 	f.StringVar(&b.dir, "dir", os.TempDir(), "`DIR` on the disk to measure, for what is temporary")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -65,15 +66,20 @@ type bench struct {
 	size     int
 	dir      string
 
-	done []measurement
+	loads []*load
+}
+
+// A load is what callers do one time after the other, and how that went.
+type load struct {
+	name string
+	call func(ctx context.Context, caller int) error
+	measurement
 }
 
 // remote reports whether a node is measured that is there already. It is written
 // to, so that an address that merely stands in the environment is not enough.
 func (b *bench) remote() bool { return b.app.explicit["url"] }
 
-// run makes the measurements. Those of the limits come first, because what is
-// measured after them is told in their terms.
 func (b *bench) run(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp(b.dir, "dalvdb-bench-")
 	if err != nil {
@@ -85,21 +91,52 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.stop()) }()
-
-	loads := []func(context.Context) error{
-		func(ctx context.Context) error { return b.measureSet(ctx, filepath.Join(dir, "set")) },
-		func(ctx context.Context) error { return b.measureEcho(ctx, n) },
+	endSet, err := b.addSet(filepath.Join(dir, "set"))
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, endSet()) }()
+	endEcho, err := b.addEcho(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, endEcho()) }()
 	if !b.remote() {
-		loads = append(loads, func(ctx context.Context) error { return b.measurePush(ctx, n) })
-	}
-	loads = append(loads, func(ctx context.Context) error { return b.measureBackend(ctx, n) })
-	for _, load := range loads {
-		if err := load(ctx); err != nil {
+		if err := b.addPushes(loadPush, n.deviceURL, n); err != nil {
 			return err
 		}
 	}
+	if err := b.addBackend(n); err != nil {
+		return err
+	}
+	if err := b.measureAll(ctx); err != nil {
+		return err
+	}
 	return b.print()
+}
+
+// benchRounds is how often the loads take their turns.
+const benchRounds = 5
+
+// measureAll lets every load have its turn in each round. What a first one, as
+// long as the others, has measured is not kept.
+func (b *bench) measureAll(ctx context.Context) error {
+	for round := range 1 + benchRounds {
+		for _, l := range b.loads {
+			if b.app.interactive {
+				fmt.Fprintf(b.app.err, "round %d of %d: %s\n", round, benchRounds, l.name)
+			}
+			runtime.GC() // what the last one has left is not on the account of this one
+			m, err := measure(ctx, b.callers, b.duration/benchRounds, l.call)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+			if round > 0 {
+				l.add(m)
+			}
+		}
+	}
+	return nil
 }
 
 // benchSettings are those of a node as it comes, on free ports of this machine.
@@ -110,24 +147,13 @@ func benchSettings(data string) settings {
 	}
 }
 
-// add measures one load and keeps the result.
-func (b *bench) add(ctx context.Context, name string, call func(ctx context.Context, caller int) error) error {
-	if b.app.interactive {
-		fmt.Fprintf(b.app.err, "measuring %s\n", name)
-	}
-	runtime.GC() // what the last one has left is not on the account of this one
-	m, err := measure(ctx, b.callers, b.duration, call)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	m.name = name
-	b.done = append(b.done, m)
-	return nil
+func (b *bench) add(name string, call func(ctx context.Context, caller int) error) {
+	b.loads = append(b.loads, &load{name: name, call: call, measurement: newMeasurement()})
 }
 
 // rate returns what was reached by name, 0 when it was not measured.
 func (b *bench) rate(name string) float64 {
-	for _, m := range b.done {
+	for _, m := range b.loads {
 		if m.name == name {
 			return m.rate()
 		}
@@ -148,7 +174,7 @@ func (b *bench) print() error {
 		return b.printJSON()
 	}
 	t := b.app.newTable("LOAD", "PER SECOND", "P50", "P99", "P99.9", "OF ECHO", "OF SET")
-	for _, m := range b.done {
+	for _, m := range b.loads {
 		cells := []string{m.name, humanize.Comma(int64(m.rate())), m.at(50).String(), m.at(99).String(), m.at(99.9).String()}
 		for _, limit := range []string{loadEcho, loadSet} {
 			cell := "-"
@@ -177,7 +203,7 @@ func (b *bench) printJSON() error {
 		OfEcho    float64 `json:"ofEcho,omitempty"`
 		OfSet     float64 `json:"ofSet,omitempty"`
 	}
-	for _, m := range b.done {
+	for _, m := range b.loads {
 		l := line{
 			Load: m.name, Callers: b.callers, CPUs: runtime.GOMAXPROCS(0), Calls: m.calls(), PerSecond: m.rate(),
 			P50: m.at(50).Seconds(), P99: m.at(99).Seconds(), P999: m.at(99.9).Seconds(),

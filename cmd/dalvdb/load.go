@@ -24,23 +24,36 @@ import (
 	"github.com/dalvdb/dalvdb/sdk/backend"
 )
 
-// recordOverhead is about what a record of one small put has besides its value:
-// names, ids and times.
-const recordOverhead = 100
-
-// measureSet measures synced sets of a store with its defaults, at growing keys
-// as those of a log are.
-func (b *bench) measureSet(ctx context.Context, dir string) (err error) {
-	db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
+// addSet adds synced sets of a plain store of the records that pushes become, at
+// growing keys as those of a log are. The store's memtables are those of the log.
+func (b *bench) addSet(dir string) (end func() error, err error) {
+	db, err := pebble.Open(dir, &pebble.Options{
+		Logger: quiet{}, MemTableSize: 64 << 20, MemTableStopWritesThreshold: 4,
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	record := make([]byte, b.size+recordOverhead)
+	record, err := b.record()
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	var last atomic.Uint64
-	return b.add(ctx, loadSet, func(context.Context, int) error {
+	b.add(loadSet, func(context.Context, int) error {
 		return db.Set(binary.BigEndian.AppendUint64(nil, last.Add(1)), record, pebble.Sync)
 	})
+	return db.Close, nil
+}
+
+// record is what the log keeps of a push of benchDevice.
+func (b *bench) record() ([]byte, error) {
+	now := time.Now()
+	return events.EncodeRecord(&events.Record{FoldVersion: 1, Event: &events.Event{
+		User:   events.UserID(benchUser(0)),
+		Writer: events.Writer{Kind: events.WriterDevice, ID: uuid.NewString()},
+		Push:   events.Push{Seq: 1, ID: events.PushID(uuid.New()), After: events.PushID(uuid.New())},
+		Time:   events.TimeOf(now),
+		Ops:    []events.Op{events.Put(events.Key(benchKey(0)), events.Text(strings.Repeat("v", b.size)))},
+	}})
 }
 
 // quiet is a logger of the store that only speaks of its end.
@@ -50,36 +63,35 @@ func (quiet) Infof(string, ...any)              {}
 func (quiet) Errorf(string, ...any)             {}
 func (quiet) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-// measureEcho measures pushes to a server that does nothing with them.
-func (b *bench) measureEcho(ctx context.Context, n *node) error {
+// addEcho adds pushes to a server that does nothing with them.
+func (b *bench) addEcho(ctx context.Context, n *node) (end func() error, err error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server := connectapi.NewServer(connectapi.NewEcho(n.verifier), nil, nil)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
-	err = b.pushTo(ctx, loadEcho, "http://"+l.Addr().String(), n)
-	err = errors.Join(err, server.Close())
-	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, ended)
+	end = func() error {
+		err := server.Close()
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
+		return err
 	}
-	return err
+	if err := b.addPushes(loadEcho, "http://"+l.Addr().String(), n); err != nil {
+		return nil, errors.Join(err, end())
+	}
+	return end, nil
 }
 
-func (b *bench) measurePush(ctx context.Context, n *node) error {
-	return b.pushTo(ctx, loadPush, n.deviceURL, n)
-}
-
-// pushTo measures pushes of one device of one user for each caller.
-func (b *bench) pushTo(ctx context.Context, name, url string, n *node) error {
+// addPushes adds pushes of one device of one user for each caller.
+func (b *bench) addPushes(name, url string, n *node) error {
 	keys, err := readKeys(n.settings.data)
 	if err != nil {
 		return err
 	}
-	web := benchHTTP(b.callers)
-	defer web.CloseIdleConnections()
-	client := dalvdbv1connect.NewReplicaServiceClient(web, url)
+	client := dalvdbv1connect.NewReplicaServiceClient(benchHTTP(b.callers), url)
 	devices := make([]*benchDevice, b.callers)
 	for i := range devices {
 		d := &benchDevice{client: client, user: benchUser(i), device: uuid.NewString(), value: b.value()}
@@ -90,7 +102,8 @@ func (b *bench) pushTo(ctx context.Context, name, url string, n *node) error {
 		}
 		devices[i] = d
 	}
-	return b.add(ctx, name, func(ctx context.Context, caller int) error { return devices[caller].push(ctx) })
+	b.add(name, func(ctx context.Context, caller int) error { return devices[caller].push(ctx) })
+	return nil
 }
 
 func benchUser(caller int) string { return fmt.Sprintf("bench-%d", caller) }
@@ -138,15 +151,15 @@ func (d *benchDevice) push(ctx context.Context) error {
 	return nil
 }
 
-// measureBackend measures updates and reads, on the node of --url if there is one.
-func (b *bench) measureBackend(ctx context.Context, n *node) error {
+// addBackend adds updates and reads, on the node of --url if there is one.
+func (b *bench) addBackend(n *node) error {
 	client, err := b.backend(n)
 	if err != nil {
 		return err
 	}
 	value := events.Text(strings.Repeat("v", b.size))
 	counts := make([]int64, b.callers)
-	err = b.add(ctx, loadUpdate, func(ctx context.Context, caller int) error {
+	b.add(loadUpdate, func(ctx context.Context, caller int) error {
 		counts[caller]++
 		u := backend.Update{Ops: []events.Op{events.Put(events.Key(benchKey(counts[caller])), value)}}
 		v, err := client.Update(ctx, events.UserID(benchUser(caller)), u)
@@ -155,10 +168,7 @@ func (b *bench) measureBackend(ctx context.Context, n *node) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return b.add(ctx, loadGet, func(ctx context.Context, caller int) error {
+	b.add(loadGet, func(ctx context.Context, caller int) error {
 		counts[caller]++
 		key := events.Key(benchKey(counts[caller]))
 		_, err := client.Get(ctx, events.UserID(benchUser(caller)), key)
@@ -167,6 +177,7 @@ func (b *bench) measureBackend(ctx context.Context, n *node) error {
 		}
 		return err
 	})
+	return nil
 }
 
 func (b *bench) backend(n *node) (*backend.Client, error) {

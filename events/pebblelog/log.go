@@ -111,13 +111,10 @@ func (l *Log) close() error {
 
 	l.using.Lock() // until here, readers and backups may use the store
 	defer l.using.Unlock()
-	// What is in memory is written to a table, because Open would have to read it
-	// again from the write-ahead log: up to a memtable, which takes a second.
-	err := l.db.Flush()
-	if err = errors.Join(err, l.db.Close()); err != nil {
-		err = fmt.Errorf("close %s: %w", l.opts.Dir, err)
+	if err := l.db.Close(); err != nil {
+		return errors.Join(fmt.Errorf("close %s: %w", l.opts.Dir, err), l.lock.release())
 	}
-	return errors.Join(err, l.lock.release())
+	return l.lock.release()
 }
 
 // flush writes what is in memory to tables, so that the next start has nothing to
