@@ -10,17 +10,25 @@ import "github.com/dalvdb/dalvdb/events"
 type known map[nameID]*deviceRow
 
 // add takes in what a group is about to show. There are at most about knownMax
-// rows: then they are let go together.
+// rows: then they are let go together. A row with a long ruling, which a push with
+// many failed guards leaves, is not worth its memory.
 func (k known) add(g *group) {
 	if len(k) > knownMax {
 		clear(k)
 	}
 	for _, id := range g.devices.order {
-		k[id] = g.devices.rows[id]
+		if row := g.devices.rows[id]; row.weight() <= knownWeightMax {
+			k[id] = row
+		} else {
+			delete(k, id)
+		}
 	}
 }
 
-const knownMax = 1_024
+const (
+	knownMax       = 1_024
+	knownWeightMax = 1 << 10 // bytes
+)
 
 // peekPush is Peek for a push of which the row of its device says all: one
 // without a guard that could be past. sure is false of any other event.

@@ -23,7 +23,8 @@ func newBench(a *app) *cobra.Command {
 		Short: "Measure this machine's speed beside its limits",
 		Long: `Measure by turns and in the same way:
 
-  set     a synced set of the raw store, of a push as the log keeps it: the disk's limit
+  set     a synced set of the raw store, of a push as the log keeps it: the
+          disk's limit
   echo    a push answered without a look at it, over the same protocol, with the
           same messages, bytes and token check: the network's limit
   push    pushes of devices, each with its own user, that learn their verdict
@@ -31,9 +32,10 @@ func newBench(a *app) *cobra.Command {
   get     reads of a backend that see everything acknowledged before
 
 on a temporary node in this process, or with --url on the command line on that
-node, where only update and get are measured and users bench-0, bench-1, ... are
-written to. Each caller waits for its answer before it asks again. The loads take
-their turns in five rounds, so that what else the machine does meets all of them.`,
+node, where only update and get are measured and users bench-0, bench-1, ...
+are written to. Each caller waits for its answer before it asks again. The
+loads take their turns in five rounds, so that what else the machine does meets
+all of them.`,
 		Example: `  dalvdb bench --dir /var/lib
   dalvdb bench --callers 256 --duration 10s -o json
   dalvdb bench --url http://10.0.0.7:7470 --token "$TOKEN"`,
