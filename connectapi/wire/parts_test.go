@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/events"
@@ -80,4 +81,57 @@ func TestMaxParts(t *testing.T) {
 	if most := MaxParts(u); c.seen > most || c.seen < most-3 { // two ops have fewer than three
 		t.Errorf("%d parts, at most %d", c.seen, most)
 	}
+}
+
+// FuzzParts: no bytes make the walk panic, and of what is decoded it has missed
+// nothing.
+func FuzzParts(f *testing.F) {
+	ev := &events.Event{
+		User: "ann", Push: events.Push{Seq: 1, ID: events.PushID{1}}, Guards: []events.Guard{{Key: "k", Version: 3}},
+		Ops: []events.Op{events.Put("k", events.Text("v")), events.Delete("k")}, Meta: []events.Meta{{Name: "a", Value: "b"}},
+	}
+	for _, m := range []proto.Message{
+		&dalvdbv1.SyncRequest{Position: &dalvdbv1.Position{LogId: "l"}, Push: EncodePush(ev)},
+		&dalvdbv1.BackendServiceWatchRequest{Keys: []string{"a", ""}, Positions: []*dalvdbv1.Position{{}, {}}},
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, m := range []proto.Message{&dalvdbv1.SyncRequest{}, &dalvdbv1.BackendServiceWatchRequest{}} {
+			c := parts{limit: len(b)}
+			if err := c.walk(b, m.ProtoReflect().Descriptor(), nil); err != nil {
+				t.Fatalf("%d bytes have more parts than that: %v", len(b), err)
+			}
+			if proto.Unmarshal(b, m) != nil {
+				continue
+			}
+			if want := held(m.ProtoReflect()); c.seen < want {
+				t.Fatalf("counted %d of %d parts of %v", c.seen, want, m)
+			}
+		}
+	})
+}
+
+// held returns how many messages and elements of lists and maps are in m.
+func held(m protoreflect.Message) int {
+	n := 0
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsMap():
+			n += v.Map().Len()
+		case fd.IsList():
+			n += v.List().Len()
+			for i := 0; fd.Message() != nil && i < v.List().Len(); i++ {
+				n += held(v.List().Get(i).Message())
+			}
+		case fd.Message() != nil:
+			n += 1 + held(v.Message())
+		}
+		return true
+	})
+	return n
 }
