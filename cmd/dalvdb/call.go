@@ -145,6 +145,8 @@ func (c *clientFlags) reason(ctx context.Context, err error) (words string, code
 	switch {
 	case errors.Is(context.Cause(ctx), errNoAnswer) && broken && !connect.IsWireError(err):
 		return fmt.Sprintf("unavailable: no answer from %s within %v", c.url, c.timeout), exitUnavailable
+	case ctx.Err() != nil && broken && !connect.IsWireError(err):
+		return "interrupted", exitFailed
 	case errors.As(err, &untrusted):
 		return fmt.Sprintf("the certificate of %s is not trusted: %v\n"+
 			"SSL_CERT_FILE may name a PEM file with the authorities to trust", c.url, untrusted.Err), exitFailed

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -124,5 +126,30 @@ func TestATokenThatIsNone(t *testing.T) {
 		if code != exitUsage || !strings.Contains(stderr, "--token: ") || strings.Contains(stderr, token) {
 			t.Errorf("%q: code %d: %s", token, code, stderr)
 		}
+	}
+}
+
+// Who interrupts a command is told no more than that; of a write, how to ask.
+func TestInterrupted(t *testing.T) {
+	over := make(chan struct{})
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-over
+	}))
+	defer server.Close()
+	defer close(over)
+	for verb, want := range map[string]string{"get ann theme": "interrupted", "put ann theme dark": "): interrupted\nIt may have taken effect"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		root := newRoot(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard}, nil)
+		root.SetArgs(append(strings.Fields(verb), "--url", server.URL, "--token", "t"))
+		go func() {
+			<-asked
+			cancel()
+		}()
+		if err := root.ExecuteContext(ctx); err == nil || !strings.Contains(describe(err), want) {
+			t.Errorf("%s: %v", verb, err)
+		}
+		cancel()
 	}
 }
