@@ -5,8 +5,8 @@ import "time"
 // The limits of streams. A stream is a Watch, Snapshot or History under way, a
 // Sync that is held, or a backup.
 const (
-	// StreamsMax is how many streams a node serves by default: at some 30 KB each
-	// for an idle one, 1.5 GB.
+	// StreamsMax is how many streams a node serves by default: at some 35 KB each
+	// for an idle one, 1.7 GB.
 	StreamsMax = 50_000
 
 	// StreamsPerUserMax leaves a user many devices at a time and many tabs, and
