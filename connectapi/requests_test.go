@@ -1,6 +1,7 @@
 package connectapi_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -20,7 +21,10 @@ func TestRequestsEnd(t *testing.T) {
 			<-leave
 		}))
 		call := func() (aborted bool) {
-			defer func() { aborted = recover() == http.ErrAbortHandler }()
+			defer func() {
+				err, _ := recover().(error)
+				aborted = errors.Is(err, http.ErrAbortHandler)
+			}()
 			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
 			return false
 		}

@@ -91,7 +91,7 @@ func TestSlowReaders(t *testing.T) {
 	}
 	watching, stop := context.WithCancel(t.Context())
 	defer stop()
-	others := readersAndWriters(t, n, watching)
+	others := readersAndWriters(watching, t, n)
 	slow.Wait()
 
 	// What is left are the streams that are read.
@@ -183,7 +183,7 @@ const (
 // readersAndWriters lets devices watch while others write, and returns when
 // every write was accepted and every watcher has been shown it. The watchers go
 // on until ctx ends.
-func readersAndWriters(t *testing.T, n *nodetest.Node, ctx context.Context) *sync.WaitGroup {
+func readersAndWriters(ctx context.Context, t *testing.T, n *nodetest.Node) *sync.WaitGroup {
 	t.Helper()
 	watchers, writers := new(sync.WaitGroup), new(sync.WaitGroup)
 	reached := make(chan string, watchersBeside)
