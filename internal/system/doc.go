@@ -7,9 +7,15 @@
 //
 // What they show: the stories of a user's data (story_test.go), faults that
 // systems of this kind have had (faults_test.go), every limit through the API
-// (limits_test.go), every protocol (protocols_test.go), random runs whose
-// answers are all compared with a naive replay of the log (random_test.go), and
-// what idle streams cost (streams_test.go).
+// and around it (limits_test.go, limits_edge_test.go), every protocol
+// (protocols_test.go), deltas in parts (more_test.go), readers that are slow or
+// do not read (streams_test.go), and random runs whose answers are all compared
+// with a naive replay of the log (random_test.go).
 //
-// What they leave to others: the process, its flags and its real disk.
+// A random run is told in files of its own: who calls (random_device_test.go,
+// random_clerk_test.go, random_read_test.go, random_feed_test.go), what befalls
+// the node (random_fates_test.go), what callers note (random_ledger_test.go), and
+// how that is judged (random_judge_test.go, random_order_test.go).
+//
+// What they leave to others: the process, its flags, and what it costs.
 package system
