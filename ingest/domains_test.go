@@ -128,8 +128,8 @@ func (l *late) Append(ctx context.Context, p events.Partition, user events.UserI
 
 func (l *late) release(t *testing.T) {
 	t.Helper()
-	for _, append := range l.held {
-		if err := append(); err != nil {
+	for _, write := range l.held {
+		if err := write(); err != nil {
 			t.Fatal(err)
 		}
 	}
