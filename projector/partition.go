@@ -25,17 +25,6 @@ const (
 	groupTime    = 50 * time.Millisecond
 )
 
-// A cut is a partition at one offset. It is immutable.
-type cut struct {
-	applied appliedRow
-	ledger  *ledger // nil before the genesis
-}
-
-// position returns where the cut stands.
-func (c *cut) position() events.Position {
-	return events.Position{Log: c.ledger.lineage.current(), Partition: c.ledger.partition, Offset: c.applied.offset}
-}
-
 // partition is the state of one partition of the log. Its fold loop (serve) is
 // the only one that changes the state; everybody else reads.
 type partition struct {
@@ -72,12 +61,6 @@ type partition struct {
 	waiting    []waiter
 	taps       map[events.UserID]map[*tap]struct{}
 	feeds      map[*feed]struct{}
-}
-
-// waiter waits for an offset to be applied.
-type waiter struct {
-	offset events.Offset
-	done   chan struct{}
 }
 
 // serve folds the partition from where it stands, until ctx is done. Any other
@@ -266,87 +249,6 @@ func (p *partition) publish(now *cut, decisions []decided) {
 	wake.all()
 }
 
-// woken are those who wait for what a group has brought.
-type woken struct {
-	waiters []waiter
-	taps    []*tap
-	feeds   []*feed
-	p       events.Partition
-}
-
-func (w *woken) all() {
-	for _, x := range w.waiters {
-		close(x.done)
-	}
-	for _, t := range w.taps {
-		t.touch()
-	}
-	for _, f := range w.feeds {
-		f.touch(w.p)
-	}
-}
-
-func (p *partition) publishLocked(now *cut, decisions []decided) woken {
-	w := woken{p: p.id}
-	domains := p.cut.ledger == nil || p.cut.ledger.domainsAt != now.ledger.domainsAt
-	p.cut = now
-	p.known.add(p.group)
-	for i := range decisions {
-		p.recent.add(&decisions[i])
-	}
-	w.waiters = p.reachedLocked(now.applied.offset)
-	if len(p.taps) > 0 {
-		w.taps = p.touchedLocked(decisions, domains)
-	}
-	for f := range p.feeds {
-		w.feeds = append(w.feeds, f)
-	}
-	return w
-}
-
-// reachedLocked takes out the waiters whose offset has been applied.
-func (p *partition) reachedLocked(off events.Offset) (reached []waiter) {
-	left := p.waiting[:0]
-	for _, x := range p.waiting {
-		if x.offset <= off {
-			reached = append(reached, x)
-		} else {
-			left = append(left, x)
-		}
-	}
-	clear(p.waiting[len(left):])
-	p.waiting = left
-	return reached
-}
-
-// touchedLocked returns the taps of users for whom something has changed; of
-// all, when the domains have.
-func (p *partition) touchedLocked(decisions []decided, all bool) (touched []*tap) {
-	if all {
-		for _, ts := range p.taps {
-			for t := range ts {
-				touched = append(touched, t)
-			}
-		}
-		return touched
-	}
-	for i := range decisions {
-		if d := &decisions[i]; d.changed {
-			for t := range p.taps[d.user] {
-				touched = append(touched, t)
-			}
-		}
-	}
-	return touched
-}
-
-// current returns the newest cut.
-func (p *partition) current() *cut {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.cut
-}
-
 // halt stops the partition for good, in this process.
 func (p *partition) halt(err error) {
 	if err == nil {
@@ -361,90 +263,6 @@ func (p *partition) halt(err error) {
 	}
 	p.mu.Unlock()
 	w.all() // who watches is told that nothing more comes
-}
-
-// reach waits until the offset has been applied, and returns the cut then.
-func (p *partition) reach(ctx context.Context, off events.Offset) (*cut, error) {
-	p.mu.Lock()
-	if p.cut.applied.offset >= off {
-		defer p.mu.Unlock()
-		return p.cut, nil
-	}
-	if p.halted != nil {
-		defer p.mu.Unlock()
-		return nil, p.halted
-	}
-	w := waiter{offset: off, done: make(chan struct{})}
-	p.waiting = append(p.waiting, w)
-	p.mu.Unlock()
-	select {
-	case <-w.done:
-	case <-ctx.Done():
-		p.leave(w)
-		return nil, fmt.Errorf("%w: partition %d has not come to offset %d: %w", events.ErrUnavailable, p.id, off, context.Cause(ctx))
-	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.cut.applied.offset < off {
-		return nil, p.halted
-	}
-	return p.cut, nil
-}
-
-func (p *partition) leave(w waiter) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.waiting {
-		if p.waiting[i].done == w.done {
-			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// snapshot returns the state of the partition at one cut, to be closed.
-func (p *partition) snapshot() *snapshot {
-	for {
-		s, certain := p.look()
-		if certain {
-			return s
-		}
-		a, err := loadApplied(&s.reader)
-		if err == nil && a.offset != s.applied.offset {
-			// The next cut is in the state already, and is about to be published.
-			s.close()
-			_, err = p.reach(context.Background(), a.offset)
-			if err == nil {
-				continue
-			}
-			s, _ = p.look()
-		}
-		s.broken = err
-		return s
-	}
-}
-
-// look takes a snapshot with the newest cut, and reports whether it is certain
-// that they belong together.
-func (p *partition) look() (*snapshot, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	s := p.db.NewSnapshot()
-	return &snapshot{cut: p.cut, snap: s, reader: reader{db: s, partition: p.id}}, !p.committing
-}
-
-// snapshot is a partition at one cut. It is for one goroutine.
-type snapshot struct {
-	*cut
-	reader
-	snap *pebble.Snapshot // nil once closed
-}
-
-func (s *snapshot) close() {
-	if s.snap != nil {
-		_ = s.snap.Close() // fails only when closed twice
-		s.snap = nil
-	}
 }
 
 // sawAhead notes that the log has reached an offset.
