@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/compactions"
 )
 
 // openState opens the database of the state. One of another format is dropped.
@@ -20,10 +21,13 @@ func openState(cfg *Config) (*pebble.DB, error) {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	for {
-		db, err := pebble.Open(cfg.Dir, stateOptions(cfg))
+		opts, compact := stateOptions(cfg), compactions.New()
+		opts.Experimental.CompactionScheduler = compact
+		db, err := pebble.Open(cfg.Dir, opts)
 		if err != nil {
 			return nil, fmt.Errorf("open state in %s: %w", cfg.Dir, err)
 		}
+		compact.Begin()
 		ours, err := ourFormat(db)
 		if err != nil || ours {
 			if err != nil {

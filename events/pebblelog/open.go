@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/compactions"
 )
 
 // controlVersion is the fold version that genesis and epoch records need.
@@ -50,12 +51,15 @@ func (l *Log) open() error {
 	}
 	l.disk = newDisk(&l.opts)
 	var err error
-	if l.db, err = pebble.Open(l.opts.Dir, l.pebbleOptions()); err != nil {
+	opts, compact := l.pebbleOptions(), compactions.New()
+	opts.Experimental.CompactionScheduler = compact
+	if l.db, err = pebble.Open(l.opts.Dir, opts); err != nil {
 		if errors.Is(err, fs.ErrNotExist) { // a file that the manifest names
 			err = fmt.Errorf("%w: %w", events.ErrCorrupt, err)
 		}
 		return markCorrupt(err)
 	}
+	compact.Begin()
 	made, err := l.isMade()
 	if err != nil {
 		return err
