@@ -191,37 +191,37 @@ func loadApplied(r *reader) (appliedRow, error) {
 	return a, err
 }
 
-// loadCut reads how far a partition was folded.
+// loadCut reads how far a partition was folded: its rows stand side by side, and
+// are read with one walk, for a start does that for every partition.
 func loadCut(r *reader) (*cut, error) {
-	c := emptyCut()
-	applied, err := loadApplied(r)
-	if applied.offset < 0 || err != nil {
-		return c, err
-	}
-	c.applied = applied
-	l := &ledger{partition: r.partition, foldVersion: c.applied.foldVersion, logTime: c.applied.logTime}
-	prefix := lineagePrefix(nil, r.partition)
-	err = r.scan(prefix, after(append([]byte(nil), prefix...)), func(key, value []byte) (bool, error) {
-		begins, _, ok := cutOffset(key[len(prefix):])
-		if !ok || len(value) != len(events.LogID{}) {
-			return false, errRow
+	c, l, domains := emptyCut(), &ledger{partition: r.partition}, false
+	lower, upper := appliedKey(nil, r.partition), hourPrefix(nil, r.partition)
+	kind := len(lower) - 1
+	err := r.scan(lower, upper, func(key, value []byte) (_ bool, err error) {
+		switch key[kind] {
+		case rowApplied:
+			c.applied, err = decodeApplied(value)
+		case rowLineage:
+			begins, _, ok := cutOffset(key[kind+1:])
+			if !ok || len(value) != len(events.LogID{}) {
+				return false, errRow
+			}
+			l.lineage = append(l.lineage, epoch{events.LogID(value), begins})
+		case rowDomains:
+			l.domainsAt, l.domains, err = decodeDomains(value)
+			domains = true
+		default:
+			err = errRow
 		}
-		l.lineage = append(l.lineage, epoch{events.LogID(value), begins})
-		return true, nil
+		return true, err
 	})
-	if err != nil {
-		return nil, err
+	if c.applied.offset < 0 || err != nil {
+		return emptyCut(), err
 	}
-	ok, err := r.get(domainsKey(nil, r.partition), func(b []byte) (err error) {
-		l.domainsAt, l.domains, err = decodeDomains(b)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !ok || len(l.lineage) == 0 {
+	if !domains || len(l.lineage) == 0 {
 		return nil, fmt.Errorf("partition %d: lineage or domains: %w", r.partition, errRow)
 	}
+	l.foldVersion, l.logTime = c.applied.foldVersion, c.applied.logTime
 	c.ledger = l
 	return c, nil
 }
