@@ -154,8 +154,12 @@ func (c *clerk) again() error {
 	if c.rng.IntN(2) == 0 {
 		return c.deliver(a)
 	}
+	// Each time another one: where the first was rejected before it was written, and
+	// it is not known what became of the second, a third of the same content would be
+	// a retry that is judged as if it had been sent only now.
+	c.seq++
 	ev := *a.ev
-	ev.Ops = append(slices.Clone(ev.Ops), events.Add("list/0", c.tagged(ev.User, "under a name that was used")))
+	ev.Ops = append(slices.Clone(ev.Ops), events.Add("list/0", c.tagged(ev.User, fmt.Sprintf("under a name that was used, %d", c.seq))))
 	b := c.w.ask(&ev, a.met)
 	b.odd = a.odd
 	return c.deliver(b)
