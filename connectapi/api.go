@@ -62,16 +62,16 @@ func (a *API) ReplicaHandler() http.Handler {
 	}, a.authenticate(devicePort, service)))
 	a.mountPublic(mux, dalvdbv1connect.ReplicaServiceName)
 	if len(a.cfg.CORSOrigins) == 0 {
-		return bounded(mux)
+		return roomy(bounded(mux))
 	}
-	return bounded(cors.New(cors.Options{
+	return roomy(bounded(cors.New(cors.Options{
 		AllowedOrigins: a.cfg.CORSOrigins,
 		AllowedMethods: connectcors.AllowedMethods(),
 		// Pages that trace send the last two with every request they make.
 		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader, "Traceparent", "Tracestate"),
 		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader),
 		MaxAge:         2 * 60 * 60, // seconds; what browsers allow at most
-	}).Handler(mux))
+	}).Handler(mux)))
 }
 
 // BackendHandler is what the backend port answers: BackendService, backup,
@@ -100,7 +100,7 @@ func (a *API) BackendHandler() http.Handler {
 	})
 	a.mountPublic(mux, dalvdbv1connect.BackendServiceName)
 	a.mountProbes(mux)
-	return bounded(mux)
+	return roomy(bounded(mux))
 }
 
 // mountPublic mounts what answers on both ports without a token.
