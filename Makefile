@@ -27,7 +27,7 @@ PKG ?= ./...
 ARGS ?=
 
 # Generated code and nothing else has these names in these directories.
-GENERATED := events/eventspb connectapi/gen
+GENERATED := events/eventspb connectapi/gen sdk/replica/storepb
 
 .PHONY: help
 help: ## List the targets

@@ -42,7 +42,8 @@ var table = []layer{
 	{"connectapi/gen/...", []string{"connectapi/gen/..."}}, // generated: the API
 
 	// What applications import. It must not drag the server in.
-	{"sdk/replica", []string{"events", "connectapi/wire", "connectapi/gen/..."}},
+	{"sdk/replica", []string{"events", "connectapi/wire", "connectapi/gen/...", "sdk/replica/storepb"}},
+	{"sdk/replica/storepb", nil}, // generated: what a device has stored
 	{"sdk/backend", []string{"events", "connectapi/wire", "connectapi/gen/..."}},
 	{"sdk/backend/pubsub", []string{"events", "sdk/backend", "connectapi/wire", "connectapi/gen/..."}},
 

@@ -1,0 +1,101 @@
+package replica
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+
+	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/sdk/replica/storepb"
+)
+
+// frozenPush is a push as it stands in the store: it goes out in these words until
+// there is a verdict on it.
+type frozenPush struct {
+	event   *events.Event
+	batches []BatchID
+}
+
+// has reports whether a batch is in the push, if there is one.
+func (p *frozenPush) has(id BatchID) bool { return p != nil && slices.Contains(p.batches, id) }
+
+// pushBytesMax is how large a push may be: an event at its limit, less what the
+// server puts around it and what an estimate may miss.
+const pushBytesMax = events.EventBytesMax - 4<<10
+
+// What an op or a guard takes of an event besides its key and value, at most:
+// tags, lengths and numbers.
+const partOverhead = 48
+
+// eventBytes returns how large the event of a batch is, at most.
+func eventBytes(b *batch) int {
+	n := 0
+	for i := range b.ops {
+		n += len(b.ops[i].Key) + b.ops[i].Value.Size() + partOverhead
+	}
+	for i := range b.guards {
+		n += len(b.guards[i].key) + partOverhead
+	}
+	for _, m := range b.meta {
+		n += len(m.Name) + len(m.Value) + partOverhead
+	}
+	return n
+}
+
+// freeze composes a push of the first batches of the outbox that fit one, and puts
+// it into the store. Their guards have been settled: each holds, and takes the
+// version that its key has now.
+func (w *work) freeze() error {
+	first := slices.IndexFunc(w.outbox, func(b *batch) bool { return b.accepted == 0 })
+	if first < 0 {
+		return nil
+	}
+	ev := &events.Event{User: w.head.user, Writer: events.Writer{Kind: events.WriterDevice, ID: w.head.device}}
+	p := &frozenPush{event: ev}
+	guarded := make(map[events.Key]bool)
+	bytes := 0
+	for _, b := range w.outbox[first:] {
+		size := eventBytes(b)
+		if len(p.batches) > 0 && (b.alone || w.outbox[first].alone || bytes+size > pushBytesMax ||
+			len(ev.Ops)+len(b.ops) > events.OpsMax || len(ev.Guards)+len(b.guards) > events.GuardsMax || !slices.Equal(ev.Meta, b.meta)) {
+			break
+		}
+		bytes += size
+		ev.Ops = append(ev.Ops, b.ops...)
+		ev.Meta = b.meta
+		for _, g := range b.guards {
+			if guarded[g.key] {
+				continue
+			}
+			guarded[g.key] = true
+			e, err := w.synced(g.key)
+			if err != nil {
+				return err
+			}
+			ev.Guards = append(ev.Guards, events.Guard{Key: g.key, Version: e.Version})
+		}
+		p.batches = append(p.batches, b.id)
+	}
+	w.head.seq++
+	ev.Push = events.Push{Seq: w.head.seq, After: w.head.after}
+	_, _ = rand.Read(ev.Push.ID[:]) // never fails
+	ev.Log = w.head.position.Log
+	w.frozen = p
+	return nil
+}
+
+func encodePush(p *frozenPush) *storepb.Push {
+	record, err := events.EncodeRecord(&events.Record{FoldVersion: events.FoldVersion, Event: p.event})
+	if err != nil {
+		panic(fmt.Sprintf("a push of ours cannot be encoded: %v", err)) // its parts have been checked one by one
+	}
+	return &storepb.Push{Record: record, Batches: each(p.batches, func(id BatchID) int64 { return int64(id) })}
+}
+
+func decodePush(m *storepb.Push) (*frozenPush, error) {
+	rec, err := events.DecodeRecord(m.GetRecord())
+	if err != nil || rec.Event == nil {
+		return nil, fmt.Errorf("push: %w", errRow)
+	}
+	return &frozenPush{event: rec.Event, batches: each(m.GetBatches(), func(n int64) BatchID { return BatchID(n) })}, nil
+}

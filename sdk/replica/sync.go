@@ -1,0 +1,237 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dalvdb/dalvdb/connectapi/wire"
+	"github.com/dalvdb/dalvdb/events"
+)
+
+var (
+	// ErrNoServer is returned by Sync of a replica that was opened without a URL.
+	ErrNoServer = errors.New("replica has no server")
+
+	// ErrStuck says that the server keeps rejecting a push whose guards hold by all
+	// that it has shown. Nothing is lost, and the next Sync asks again.
+	ErrStuck = errors.New("the server rejects what it shows")
+)
+
+// Sync sends what this device has edited, takes in what others have, and returns
+// when both are done, or with the first error: then nothing is lost, and the next
+// Sync goes on. What it has brought is what Cases and the Batches say. Of several
+// calls one runs at a time.
+func (r *Replica) Sync(ctx context.Context) error {
+	if r.server == nil {
+		return ErrNoServer
+	}
+	select {
+	case r.syncing <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-r.syncing }()
+	rejected := 0
+	for {
+		if err := r.usable(); err != nil {
+			return err
+		}
+		if h, _ := r.look(); h.staging != nil {
+			if err := r.takeSnapshot(ctx); err != nil {
+				return fmt.Errorf("sync: %w", err)
+			}
+		}
+		if err := r.compose(); err != nil {
+			return err
+		}
+		v, err := r.exchange(ctx)
+		if err != nil {
+			return fmt.Errorf("sync: %w", err)
+		}
+		if v == nil || v.Outcome != events.Rejected {
+			rejected = 0
+		} else if rejected++; rejected > rejectedMax {
+			return fmt.Errorf("sync: %w", ErrStuck)
+		}
+		if r.quiet() {
+			return nil
+		}
+	}
+}
+
+// rejectedMax is how many rejections in a row one Sync takes: each may be of a key
+// that others have just changed again.
+const rejectedMax = 20
+
+// quiet reports whether nothing of this device is left to be told or shown.
+func (r *Replica) quiet() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.outbox) == 0 && r.head.staging == nil
+}
+
+// compose settles the outbox and freezes the next push, unless there is one. What
+// was accepted must be shown first: only then the versions are those that its keys
+// have. A device that has nothing yet pulls first.
+func (r *Replica) compose() error {
+	r.mu.RLock()
+	n := len(r.outbox)
+	wait := r.frozen != nil || n == 0 || r.outbox[0].accepted > 0 || r.head.position.IsZero() || r.head.forked > 0
+	r.mu.RUnlock()
+	if wait {
+		return nil
+	}
+	err := r.change(func(w *work) error {
+		if err := w.settle(nil); err != nil {
+			return err
+		}
+		return w.freeze()
+	})
+	if err != nil {
+		return err
+	}
+	r.unsure = false // what was composed now, nobody has seen
+	return nil
+}
+
+// exchange sends the push, if there is one, and takes in the answer.
+func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
+	h, push := r.look()
+	asked := h.position
+	var ev *events.Event
+	if push != nil {
+		ev = push.event
+	}
+	ans, err := r.server.sync(ctx, h.user, h.device, asked, ev)
+	if err != nil {
+		return nil, r.unanswered(push, err)
+	}
+	if err := r.known(ans.Delta.History); err != nil {
+		return nil, err
+	}
+	if push != nil && ans.Verdict == nil {
+		r.unsure = true
+		return nil, errors.New("an answer without a verdict on the push")
+	}
+	d := &ans.Delta
+	whole := !d.More && !d.SnapshotRequired
+	if err := r.change(func(w *work) error {
+		refused, err := w.rule(push, ans.Verdict)
+		if err != nil || !whole {
+			return err
+		}
+		if err := w.takeDelta(asked, d.Position, d.Changes); err != nil {
+			return err
+		}
+		return w.settle(refused)
+	}); err != nil {
+		return nil, err
+	}
+	switch {
+	case d.SnapshotRequired:
+		return ans.Verdict, r.takeSnapshot(ctx)
+	case d.More:
+		return ans.Verdict, r.takeParts(ctx, asked)
+	}
+	return ans.Verdict, nil
+}
+
+// unanswered says what an error means for the push that was sent.
+func (r *Replica) unanswered(push *frozenPush, err error) error {
+	if push == nil {
+		return err
+	}
+	var forked *forkedError
+	var refused *refusedError
+	switch {
+	case errors.As(err, &forked):
+		return r.change((*work).fork)
+	case errors.As(err, &refused) && !r.unsure:
+		return r.change(func(w *work) error {
+			return w.settle(w.fallApart(push, refusal{is: true, reason: refused.Error()}))
+		})
+	}
+	r.unsure = true
+	return err
+}
+
+// known holds an answer to the server that the store belongs to, which the first
+// one names.
+func (r *Replica) known(history events.LogID) error {
+	h, _ := r.look()
+	switch {
+	case history.IsZero():
+		return errors.New("an answer without a history id")
+	case h.history == history:
+		return nil
+	case !h.history.IsZero():
+		return ErrOtherServer
+	}
+	return r.change(func(w *work) error {
+		w.head.history = history
+		return nil
+	})
+}
+
+// rule takes in the verdict on a push, and returns which of its batches can never
+// be accepted.
+func (w *work) rule(push *frozenPush, v *wire.Verdict) (map[BatchID]refusal, error) {
+	if push == nil {
+		return nil, nil
+	}
+	switch v.Outcome {
+	case events.Accepted:
+		w.head.after = push.event.Push.ID
+		w.frozen = nil
+		for i, b := range w.outbox {
+			if !slices.Contains(push.batches, b.id) {
+				continue
+			}
+			accepted := *b
+			accepted.accepted = v.Position.Offset
+			w.replace(i, &accepted)
+			res := Result{Fate: FateAccepted, Position: v.Position}
+			if h := w.handles[b.id]; h != nil {
+				res.Case = h.note
+			}
+			w.end(b.id, res)
+		}
+		return nil, nil
+	case events.Rejected:
+		w.frozen = nil
+		return nil, nil
+	case events.Refused:
+		return w.fallApart(push, refusal{is: true, violations: v.Violations}), nil
+	default: // no verdict on a device's push is any other
+	}
+	return nil, fmt.Errorf("verdict %v on a push", v.Outcome)
+}
+
+// fallApart ends a push that cannot be accepted as it is. Each of its batches goes
+// out alone from now on, and one that has is refused.
+func (w *work) fallApart(push *frozenPush, why refusal) map[BatchID]refusal {
+	w.frozen = nil
+	if len(push.batches) == 1 {
+		return map[BatchID]refusal{push.batches[0]: why}
+	}
+	for i, b := range w.outbox {
+		if slices.Contains(push.batches, b.id) {
+			alone := *b
+			alone.alone = true
+			w.replace(i, &alone)
+		}
+	}
+	return nil
+}
+
+// fork gives the replica a new name, after the server has said that it knows another
+// history of this one. Every edit that is on its way may have taken effect already:
+// which of them have is looked at after the next pull.
+func (w *work) fork() error {
+	w.frozen = nil
+	w.head.device, w.head.after = newDevice(), events.PushID{}
+	w.head.forked = w.head.lastBatch
+	return nil
+}

@@ -1,0 +1,245 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/sdk/replica/storepb"
+)
+
+// work is one change of a replica: it is prepared beside what readers see, applied
+// to the store whole, and shown.
+type work struct {
+	*Replica
+	head   head
+	outbox []*batch
+	frozen *frozenPush
+
+	gen     uint32                       // under which entries are read and written
+	entries map[events.Key]*events.Entry // changed here
+	puts    map[BatchID]bool             // batches that changed here: false, they go
+	writes  []Write
+	ends    []ending
+	opened  []*Batch
+	err     error // the first that was met where none can be returned
+}
+
+// ending is what a handle will be told.
+type ending struct {
+	id     BatchID
+	result Result
+}
+
+// change carries out one change. Nothing is changed after an error of prepare.
+func (r *Replica) change(prepare func(*work) error) error {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	if err := r.usable(); err != nil {
+		return err
+	}
+	w := &work{
+		Replica: r, head: r.head, outbox: r.outbox, frozen: r.frozen, gen: r.head.gen,
+		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]bool),
+	}
+	if err := errors.Join(prepare(w), w.err); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func (r *Replica) usable() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ended
+}
+
+// commit applies the work to the store and shows it. The lock is held while rows
+// change that readers look at: what they see is from before or from after.
+func (w *work) commit() error {
+	if err := w.encode(); err != nil {
+		return err
+	}
+	r := w.Replica
+	shown := len(w.entries) > 0 || w.head.gen != r.head.gen
+	if shown {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+	}
+	if err := r.store.Apply(w.writes); err != nil {
+		if !shown {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+		}
+		r.ended = fmt.Errorf("%w: %w", ErrClosed, err)
+		return r.ended
+	}
+	if !shown {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+	}
+	r.head, r.frozen = w.head, w.frozen
+	if len(w.puts) > 0 {
+		r.show(w.outbox)
+	}
+	for _, h := range w.opened {
+		r.handles[h.id] = h
+	}
+	for _, e := range w.ends {
+		if h := r.handles[e.id]; h != nil {
+			h.result = e.result
+			close(h.done)
+			delete(r.handles, e.id)
+		}
+	}
+	return nil
+}
+
+// show puts an outbox in the place of the one that readers see. Most often a batch
+// has been added to it.
+func (r *Replica) show(outbox []*batch) {
+	n := len(r.outbox)
+	if len(outbox) == n+1 && slices.Equal(outbox[:n], r.outbox) {
+		b := outbox[n]
+		for _, k := range b.keys() {
+			r.touching[k] = append(slices.Clip(r.touching[k]), b)
+		}
+	} else {
+		r.touching = touched(outbox)
+	}
+	r.outbox = outbox
+}
+
+func touched(outbox []*batch) map[events.Key][]*batch {
+	m := make(map[events.Key][]*batch)
+	for _, b := range outbox {
+		for _, k := range b.keys() {
+			m[k] = append(m[k], b)
+		}
+	}
+	return m
+}
+
+// encode writes the rows of what has changed.
+func (w *work) encode() error {
+	for k, e := range w.entries {
+		key := entryKey(nil, w.gen, k)
+		if e.Version == 0 {
+			w.delete(key)
+			continue
+		}
+		if err := w.put(key, encodeEntry(e)); err != nil {
+			return err
+		}
+	}
+	left := make(map[BatchID]*batch, len(w.puts))
+	if len(w.puts) > 0 {
+		for _, b := range w.outbox {
+			left[b.id] = b
+		}
+	}
+	for id := range w.puts {
+		b := left[id]
+		if b == nil {
+			w.delete(batchKey(int64(id)))
+			continue
+		}
+		if err := w.put(batchKey(int64(id)), encodeBatch(b)); err != nil {
+			return err
+		}
+	}
+	if w.frozen != w.Replica.frozen {
+		if w.frozen == nil {
+			w.delete(pushKey)
+		} else if err := w.put(pushKey, encodePush(w.frozen)); err != nil {
+			return err
+		}
+	}
+	if w.head != w.Replica.head {
+		return w.put(headKey, encodeHead(&w.head))
+	}
+	return nil
+}
+
+func (w *work) delete(key []byte) { w.writes = append(w.writes, Write{Key: key}) }
+
+// synced returns what the server has at a key, as this work leaves it.
+func (w *work) synced(k events.Key) (events.Entry, error) {
+	if e := w.entries[k]; e != nil {
+		return *e, nil
+	}
+	return w.readEntry(w.gen, k)
+}
+
+// view returns what the key shows to the batch at an index of the outbox: what the
+// server has, overlaid with the batches before.
+func (w *work) view(k events.Key, index int) ([]events.Value, error) {
+	e, err := w.synced(k)
+	if err != nil {
+		return nil, err
+	}
+	before := w.outbox[:index]
+	if len(w.puts) == 0 && index == len(w.outbox) {
+		before = w.touching[k] // all the others leave the key as it is
+	}
+	return overlay(k, e.Values, before), nil
+}
+
+// overlay returns what batches make of the values of a key.
+func overlay(k events.Key, vs []events.Value, batches []*batch) []events.Value {
+	for _, b := range batches {
+		vs = b.on(k, vs)
+	}
+	return vs
+}
+
+// append gives a batch its number and puts it at the end of the outbox.
+func (w *work) append(b *batch) *Batch {
+	w.head.lastBatch++
+	b.id = w.head.lastBatch
+	w.outbox = append(slices.Clip(w.outbox), b)
+	w.puts[b.id] = true
+	h := &Batch{id: b.id, done: make(chan struct{})}
+	w.opened = append(w.opened, h)
+	return h
+}
+
+// replace puts a batch in the place of the one at an index.
+func (w *work) replace(i int, b *batch) {
+	w.outbox = slices.Clone(w.outbox)
+	w.outbox[i] = b
+	w.puts[b.id] = true
+}
+
+// remove takes a batch out of the outbox.
+func (w *work) remove(i int) {
+	b := w.outbox[i]
+	w.outbox = slices.Concat(w.outbox[:i], w.outbox[i+1:])
+	w.puts[b.id] = true
+}
+
+// list writes a case.
+func (w *work) list(c *Case) error {
+	w.head.lastCase++
+	c.ID = w.head.lastCase
+	return w.put(caseKey(int64(c.ID)), encodeCase(c))
+}
+
+// end tells who waits for a batch what became of it.
+func (w *work) end(id BatchID, res Result) { w.ends = append(w.ends, ending{id, res}) }
+
+// readEntry returns what the server has at a key; version 0 when it has nothing.
+func (r *Replica) readEntry(gen uint32, k events.Key) (events.Entry, error) {
+	e := events.Entry{Key: k}
+	_, err := r.store.Get(entryKey(make([]byte, 0, entryPrefixBytes+events.KeyBytesMax), gen, k), func(b []byte) error {
+		var m storepb.Entry
+		err := decode(b, &m)
+		e = decodeEntry(k, &m)
+		return err
+	})
+	if err != nil {
+		return events.Entry{}, fmt.Errorf("entry: %w", err)
+	}
+	return e, nil
+}
