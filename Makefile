@@ -31,7 +31,7 @@ GENERATED := events/eventspb connectapi/gen sdk/replica/storepb
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/dalvdb, one static binary
@@ -109,8 +109,13 @@ lint: ## Check schemas and code for style and common faults
 	$(LINT) run
 
 .PHONY: breaking
-breaking: ## Compare the schemas with the last release (or AGAINST=ref)
+breaking: ## Compare the schemas with the last release or the baseline (or AGAINST=ref)
 	@BUF='$(BUF)' bash .ci/breaking $(AGAINST)
+
+.PHONY: schema-baseline
+schema-baseline: ## Record the schemas as what must not be broken before a release
+	@rm -rf .ci/schema-baseline && mkdir .ci/schema-baseline
+	@tar -c buf.yaml $$($(BUF) config ls-modules) | tar -x -C .ci/schema-baseline
 
 .PHONY: vet
 vet: ## Compile and vet everything, without tags and under all of ours
