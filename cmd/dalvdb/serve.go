@@ -19,7 +19,6 @@ type settings struct {
 	data          string
 	listen        string
 	backendListen string
-	log           string
 	partitions    int32
 	tlsCert       string
 	tlsKey        string
@@ -76,7 +75,6 @@ func serveFlags(cmd *cobra.Command) *settings {
 	f.StringVar(&s.data, "data", defaultData, "data `DIR`")
 	f.StringVar(&s.listen, "listen", defaultListen, "`ADDR` for devices")
 	f.StringVar(&s.backendListen, "backend-listen", defaultBackendListen, "`ADDR` for backends")
-	f.Var(newChoice(&s.log, "embedded", "embedded"), "log", "where the log is kept; this release has the embedded one only")
 	f.Int32Var(&s.partitions, "partitions", 0, "how many partitions a new log gets, for ever; 0: 64, or as it has")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM `FILE`; TLS is for both ports, but not on loopback for backends")
 	f.StringVar(&s.tlsKey, "tls-key", "", "its private key, PEM `FILE`")
