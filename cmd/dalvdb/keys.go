@@ -27,6 +27,15 @@ func readKeys(data string) (auth.Keys, error) {
 	return keys, err
 }
 
+// readSigningKeys returns the keys of a data directory if one of them can sign.
+func readSigningKeys(data string) (auth.Keys, error) {
+	keys, err := readKeys(data)
+	if err == nil && keys.Signer() == nil {
+		return nil, fmt.Errorf("%s: %w: it has public keys only", keysFile(data), auth.ErrNoSigner)
+	}
+	return keys, err
+}
+
 // readOrMakeKeys returns the keys of a data directory, and makes one when there
 // are none.
 func readOrMakeKeys(data string) (auth.Keys, error) {
@@ -97,7 +106,7 @@ const (
 )
 
 func newSelfSigned(data string) (*selfSigned, error) {
-	keys, err := readKeys(data)
+	keys, err := readSigningKeys(data)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ type node struct {
 	log      *pebblelog.Log
 	state    *projector.Projector
 	verifier *auth.Verifier
+	signs    bool // there was a key at the start that can sign
 	api      *connectapi.API
 
 	endFold func()         // ends what fold runs
@@ -167,6 +168,7 @@ func (n *node) openKeys(context.Context) error {
 	if err != nil {
 		return usageError("%w", err) // the flags are all that can be wrong
 	}
+	n.signs = keys.Signer() != nil
 	n.watchFile(n.reloadKeys, keysFile(n.settings.data))
 	return nil
 }

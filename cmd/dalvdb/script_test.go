@@ -18,7 +18,7 @@ import (
 // so that scripts run real processes, which can be killed, of the code as the
 // test was built (with the race detector, for one).
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dalvdb": main})
+	testscript.Main(m, map[string]func(){"dalvdb": main, "issuer": issuerMain})
 }
 
 // TestScripts runs testdata/script/*.txt. Besides the commands of testscript
@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 //	end NAME              SIGINT; it must end with code 0; NAME.out has what it printed
 //	code N CMD...         runs a command that must end with exit code N
 //	save VAR [FILE]       sets VAR to the first line of FILE, or of the last stdout
+//	issuer ...            gives out tokens that are not DalvDB's own (issuer_test.go)
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),

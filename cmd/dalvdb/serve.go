@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -44,10 +45,14 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run a node",
 		Long: `Run a node on the data in a directory, which is made when it is not there: log/
-(the truth), state/ (made again from the log when it is lost) and keys (for
-credentials, see "dalvdb token"). Devices connect to --listen; backends, probes
-(/livez, /readyz), /metrics and /backup are on --backend-listen, which others
-than this machine should reach only with TLS.
+(the truth), state/ (made again from the log when it is lost) and keys. Devices
+connect to --listen; backends, probes (/livez, /readyz), /metrics and /backup are
+on --backend-listen, which others than this machine should reach only with TLS.
+
+keys is a JWK Set (RFC 7517). Credentials that one of its keys has signed are
+good, and "dalvdb token" signs with the newest that is private. Where there is no
+such file it is made, with one new key. If others give out the credentials, put
+their public keys there instead, or name --jwks-url.
 
 It prints its addresses on standard output, and logs to standard error. SIGTERM
 and SIGINT drain: what is under way is finished, streams are ended, and all is
@@ -139,16 +144,23 @@ func (a *app) newLogger(format string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.err, nil))
 }
 
-// printAddresses says where the node can be reached, and how to get a credential.
+// printAddresses says where the node can be reached, and how to get a credential
+// if it has a key to sign one with.
 func (a *app) printAddresses(n *node, s *settings) error {
-	hint := "dalvdb token USER --data " + shellQuote(s.data)
+	told := map[string]string{"devices": n.deviceURL, "backends": n.backendURL}
+	text := fmt.Sprintf("devices   %s\nbackends  %s\n", n.deviceURL, n.backendURL)
+	if n.signs {
+		hint := "dalvdb token USER --data " + shellQuote(s.data)
+		told["token"] = hint
+		text += fmt.Sprintf("token     %s\n", hint)
+	}
 	if a.output == "json" {
-		raw, err := json.Marshal(map[string]string{"devices": n.deviceURL, "backends": n.backendURL, "token": hint})
+		raw, err := json.Marshal(told)
 		if err != nil {
 			return err
 		}
 		return a.printLine(raw)
 	}
-	_, err := fmt.Fprintf(a.out, "devices   %s\nbackends  %s\ntoken     %s\n", n.deviceURL, n.backendURL, hint)
+	_, err := io.WriteString(a.out, text)
 	return err
 }

@@ -102,7 +102,7 @@ func (t *tokenFlags) sign(args []string) error {
 	if len(args) > 0 && user == "" {
 		return usageError("USER is empty")
 	}
-	keys, err := readKeys(t.data)
+	keys, err := readSigningKeys(t.data)
 	if err != nil {
 		return err
 	}
