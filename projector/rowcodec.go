@@ -31,6 +31,9 @@ const stateFormat = 1
 //	change      kind(1), str key, uv version, uv n, n x value (values or added), uv n, n x value (removed)
 //
 // The writer and the time of an event row's changes are those of the event.
+//
+// Nothing is reserved for what a row may come to hold, such as when an entry
+// expires: that is another format, and costs one more reading of the log.
 
 var errRow = errors.New("row is damaged")
 
