@@ -242,6 +242,10 @@ func (p *partition) setCommitting(on bool) {
 }
 
 func (p *partition) publish(now *cut, decisions []decided) {
+	if plantSendsHoldFold {
+		plantedSends.Lock()
+		defer plantedSends.Unlock()
+	}
 	p.mu.Lock()
 	p.committing = false
 	wake := p.publishLocked(now, decisions)

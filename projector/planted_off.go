@@ -16,6 +16,7 @@ const (
 	plantEventSplit          = false // an event comes to watchers in two parts
 	plantStrongWithoutTail   = false // a strong read answers from what is there
 	plantWatchAfterRead      = false // a watcher registers after it has read
+	plantSendsHoldFold       = false // the fold waits for whoever is being sent something
 	plantMapOrder            = false // the fold walks a map
 	plantDeltaMidway         = false // a delta in parts gives its position with every part
 	plantConfigInFold        = false // the fold takes the domains from the binary, not from the log

@@ -17,6 +17,7 @@ var (
 	plantEventSplit          = planted == "event-split"
 	plantStrongWithoutTail   = planted == "strong-without-tail"
 	plantWatchAfterRead      = planted == "watch-after-read"
+	plantSendsHoldFold       = planted == "sends-hold-fold"
 	plantMapOrder            = planted == "map-order"
 	plantDeltaMidway         = planted == "delta-midway"
 	plantConfigInFold        = planted == "config-in-fold"

@@ -22,6 +22,9 @@ import (
 // fold tells it where to look again, and never waits for it. Of a partition that
 // has halted nothing more comes, and its position stays; the others go on.
 func (pr *Projector) WatchAll(ctx context.Context, q events.FeedQuery, send func(*events.FeedPart) error) error {
+	if plantSendsHoldFold {
+		send = plantedSend(send)
+	}
 	f := newFeed(int32(len(pr.partitions)))
 	if !plantWatchAfterRead {
 		pr.tapAll(f)

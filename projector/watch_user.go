@@ -13,6 +13,9 @@ import (
 // to a delta that goes on. It ends when ctx does (with ctx's error), when send
 // fails, or with a last part that says SnapshotRequired.
 func (pr *Projector) WatchUser(ctx context.Context, u events.UserID, from events.Position, send func(*events.WatchPart) error) error {
+	if plantSendsHoldFold {
+		send = plantedSend(send)
+	}
 	p, err := pr.of(u)
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ var faults = []fault{
 	{projector, "planted", "watch-after-read", "a watcher registers after it has read", []string{
 		"TestWatchUserMissesNothingWhileItReads", "TestWatchAllMissesNothingWhileItReads",
 	}},
+	{projector, "planted", "sends-hold-fold", "the fold waits for whoever is being sent something", []string{"internal/system:TestStuckReadersDelayNobody"}},
 	{projector, "planted", "map-order", "the fold walks a map", []string{histories}},
 	{projector, "planted", "delta-midway", "a delta in parts gives its position with every part", []string{"TestWatchUserSendsPartsOfOneDelta"}},
 	{projector, "planted", "config-in-fold", "the fold takes the domains from the binary, not from the log", []string{histories, "TestFoldScripts/domains"}},

@@ -9,8 +9,8 @@
 // systems of this kind have had (faults_test.go), every limit through the API
 // and around it (limits_test.go, limits_edge_test.go), every protocol
 // (protocols_test.go), deltas in parts (more_test.go), readers that are slow or
-// do not read (streams_test.go), and random runs whose answers are all compared
-// with a naive replay of the log (random_test.go).
+// do not read (streams_test.go, stuck_test.go), and random runs whose answers are
+// all compared with a naive replay of the log (random_test.go).
 //
 // A random run is told in files of its own: who calls (random_device_test.go,
 // random_clerk_test.go, random_read_test.go, random_feed_test.go), what befalls

@@ -22,6 +22,7 @@ import (
 	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/internal/system/nodetest"
+	"github.com/dalvdb/dalvdb/sdk/backend"
 )
 
 // opened is a stream of any kind.
@@ -91,7 +92,7 @@ func TestSlowReaders(t *testing.T) {
 	}
 	watching, stop := context.WithCancel(t.Context())
 	defer stop()
-	others := readersAndWriters(watching, t, n)
+	others := readersAndWriters(watching, t, n, "user")
 	slow.Wait()
 
 	// What is left are the streams that are read.
@@ -180,15 +181,15 @@ const (
 	writesBeside   = 50
 )
 
-// readersAndWriters lets devices watch while others write, and returns when
-// every write was accepted and every watcher has been shown it. The watchers go
-// on until ctx ends.
-func readersAndWriters(ctx context.Context, t *testing.T, n *nodetest.Node) *sync.WaitGroup {
+// readersAndWriters lets devices of users whose names begin with name watch while
+// others write, and returns when every write was accepted and every watcher has
+// been shown it, or when that has failed. The watchers go on until ctx ends.
+func readersAndWriters(ctx context.Context, t *testing.T, n *nodetest.Node, name string) *sync.WaitGroup {
 	t.Helper()
 	watchers, writers := new(sync.WaitGroup), new(sync.WaitGroup)
 	reached := make(chan string, watchersBeside)
 	for i := range watchersBeside {
-		user := events.UserID(fmt.Sprintf("user-%d", i%4))
+		user := events.UserID(fmt.Sprintf("%s-%d", name, i%4))
 		d := n.Device(t, user, fmt.Sprintf("reader-%d", i))
 		pull(t, d)
 		whole := false
@@ -208,23 +209,31 @@ func readersAndWriters(ctx context.Context, t *testing.T, n *nodetest.Node) *syn
 			}
 		})
 	}
+	var failed atomic.Bool
 	for i := range 4 {
-		user := events.UserID(fmt.Sprintf("user-%d", i))
+		user := events.UserID(fmt.Sprintf("%s-%d", name, i))
 		shop := n.Service(t, "shop")
 		writers.Go(func() {
 			for j := range writesBeside {
-				if v := update(t, shop, user, events.Increment("n", 1)); v.Outcome != events.Accepted {
-					t.Errorf("write %d to %s: %v", j, user, v.Outcome)
+				v, err := shop.Update(ctx, user, backend.Update{Request: rand.Text(), Ops: []events.Op{events.Increment("n", 1)}})
+				if err != nil || v.Outcome != events.Accepted {
+					failed.Store(true)
+					t.Errorf("write %d to %s: %v, %v", j, user, v.Outcome, err)
+					return
 				}
 			}
 		})
 	}
 	writers.Wait()
+	if failed.Load() {
+		return watchers
+	}
 	for range watchersBeside {
 		select {
 		case <-reached:
-		case <-t.Context().Done():
+		case <-ctx.Done():
 			t.Error("not every watcher was shown what was written")
+			return watchers
 		}
 	}
 	return watchers
