@@ -118,16 +118,12 @@ func (n *node) openLog(context.Context) (err error) {
 	if err := os.MkdirAll(n.settings.data, 0o700); err != nil {
 		return err
 	}
-	n.log, err = pebblelog.Open(pebblelog.Options{
-		Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Logger: n.logger,
-	})
+	n.log, err = pebblelog.Open(n.logOptions())
 	return err
 }
 
 func (n *node) openState(ctx context.Context) (err error) {
-	n.state, err = projector.Open(ctx, projector.Config{
-		Log: n.log, Dir: stateDir(n.settings.data), TombstonesKeep: n.settings.tombstones, Logger: n.logger,
-	})
+	n.state, err = projector.Open(ctx, n.stateConfig())
 	return stateError(stateDir(n.settings.data), err)
 }
 
@@ -161,10 +157,7 @@ func (n *node) openKeys(context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.verifier, err = auth.NewVerifier(auth.Config{
-		Keys: keys, JWKSURL: n.settings.jwksURL, Issuer: n.settings.issuer, Audience: n.settings.audience,
-		UserClaim: n.settings.userClaim, Logger: n.logger, OnUnknownKey: n.unknownKey,
-	})
+	n.verifier, err = auth.NewVerifier(n.trustConfig(keys))
 	if err != nil {
 		return usageError("%w", err) // the flags are all that can be wrong
 	}
@@ -203,7 +196,7 @@ func (n *node) unknownKey() {
 }
 
 func (n *node) openAPI(context.Context) error {
-	submit, err := ingest.New(n.log, n.state, ingest.Config{WriteTimeout: n.settings.writeTimeout})
+	submit, err := ingest.New(n.log, n.state, n.ingestConfig())
 	if err != nil {
 		return err
 	}
@@ -211,10 +204,7 @@ func (n *node) openAPI(context.Context) error {
 	if err := registerMetrics(registry, n.log, n.state); err != nil {
 		return err
 	}
-	n.api, err = connectapi.New(connectapi.Config{
-		Submitter: submit, State: n.state, Verifier: n.verifier, Backup: n.log, Ready: n.state.Ready,
-		Registry: registry, Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
-	})
+	n.api, err = connectapi.New(n.edgeConfig(submit, registry))
 	return err
 }
 

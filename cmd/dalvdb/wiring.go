@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dalvdb/dalvdb/connectapi"
+	"github.com/dalvdb/dalvdb/connectapi/auth"
+	"github.com/dalvdb/dalvdb/events/pebblelog"
+	"github.com/dalvdb/dalvdb/ingest"
+	"github.com/dalvdb/dalvdb/projector"
+)
+
+// What each part of a node is told. All that flags say to a package passes
+// through here, where it can be looked at without a node that runs.
+
+func (n *node) logOptions() pebblelog.Options {
+	return pebblelog.Options{Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Logger: n.logger}
+}
+
+func (n *node) stateConfig() projector.Config {
+	return projector.Config{
+		Log: n.log, Dir: stateDir(n.settings.data), TombstonesKeep: n.settings.tombstones, Logger: n.logger,
+	}
+}
+
+func (n *node) trustConfig(keys auth.Keys) auth.Config {
+	return auth.Config{
+		Keys: keys, JWKSURL: n.settings.jwksURL, Issuer: n.settings.issuer, Audience: n.settings.audience,
+		UserClaim: n.settings.userClaim, Logger: n.logger, OnUnknownKey: n.unknownKey,
+	}
+}
+
+func (n *node) ingestConfig() ingest.Config {
+	return ingest.Config{WriteTimeout: n.settings.writeTimeout}
+}
+
+func (n *node) edgeConfig(submit connectapi.Submitter, registry *prometheus.Registry) connectapi.Config {
+	return connectapi.Config{
+		Submitter: submit, State: n.state, Verifier: n.verifier, Backup: n.log, Ready: n.state.Ready,
+		Registry: registry, Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
+	}
+}
