@@ -162,6 +162,45 @@ func TestUnknownKeyIsToldInTheEnd(t *testing.T) {
 	}
 }
 
+// A token that was verified is remembered: it is good until it expires although
+// its provider has dropped the key, with which another one is not verified any
+// more.
+func TestRememberedTokenOutlivesItsKey(t *testing.T) {
+	c := &clock{now}
+	dropped, kept := newTestKey(t), newTestKey(t)
+	p := newIDP(t, publicOf(t, dropped), publicOf(t, kept))
+	v := newTestVerifier(t, Config{JWKSURL: p.URL, Issuer: issuer, Now: c.now})
+	verify := func(token string, want Reason) {
+		t.Helper()
+		who, err := v.Verify(t.Context(), token, Device)
+		switch {
+		case want != "":
+			wantReason(t, err, want)
+		case err != nil || who.User != "ann":
+			t.Errorf("got %+v, %v", who, err)
+		}
+	}
+	token := func(id string) string { return signed(t, dropped, set("jti", id)) }
+	first, second, third := token("1"), token("2"), token("3")
+	verify(first, "")
+	p.serve(publicOf(t, kept))
+	c.t = c.t.Add(providerUnknownEvery)
+	verify(second, "") // the key is good as long as the keys are not fetched again
+	verify(signed(t, newTestKey(t)), UnknownKey)
+	c.t = c.t.Add(providerUnknownEvery)
+	verify(third, UnknownKey)
+
+	fetched := p.fetched()
+	verify(first, "")
+	c.t = now.Add(time.Hour - time.Nanosecond)
+	verify(first, "")
+	if p.fetched() != fetched {
+		t.Error("the provider was asked for a token that is remembered")
+	}
+	c.t = now.Add(time.Hour)
+	verify(first, Expired)
+}
+
 // All who bring a token of a new key wait for the same fetch, and who goes away
 // does not take it along.
 func TestProviderIsAskedOnceForAll(t *testing.T) {
