@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -472,18 +473,21 @@ func wantTooLarge(t *testing.T, err error) {
 	}
 }
 
-// A small request that is large when decompressed costs what its limit costs.
+// A small request that is large when decompressed is decompressed to its limit,
+// and no further: it is damaged behind that, and nobody gets so far as to see it.
 func TestLimit_CompressedBomb(t *testing.T) {
 	n := nodetest.New(t, nodetest.Options{})
 	var bomb bytes.Buffer
 	z, err := gzip.NewWriterLevel(&bomb, gzip.BestSpeed)
 	must(t, err)
-	zeros := make([]byte, 1<<20)
-	for range 1 << 6 {
-		_, err := z.Write(zeros)
-		must(t, err)
+	_, err = z.Write(make([]byte, events.RequestBytesMax+1<<20)) // what is decompressed goes some way ahead of what is read
+	must(t, err)
+	must(t, z.Flush())
+	bomb.Write(bytes.Repeat([]byte{0xff}, 1<<10)) // no block of DEFLATE begins so
+	if bomb.Len() > 64<<10 {
+		t.Fatalf("%d bytes are no bomb", bomb.Len())
 	}
-	must(t, z.Close())
+	const stopped = "more than 2097152 bytes when decompressed"
 	for _, url := range []string{
 		n.DeviceURL() + dalvdbv1connect.ReplicaServiceSyncProcedure, n.BackendURL() + dalvdbv1connect.BackendServiceUpdateProcedure,
 	} {
@@ -498,9 +502,11 @@ func TestLimit_CompressedBomb(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer "+token)
 		res, err := n.Client(nodetest.HTTP1).Do(req)
 		must(t, err)
+		said, err := io.ReadAll(res.Body)
+		must(t, err)
 		must(t, res.Body.Close())
-		if res.StatusCode != http.StatusTooManyRequests {
-			t.Errorf("%s: status %d, want 429 (resource_exhausted)", url, res.StatusCode)
+		if res.StatusCode != http.StatusTooManyRequests || !strings.Contains(string(said), stopped) {
+			t.Errorf("%s: %d %s, want 429 (resource_exhausted) and %q", url, res.StatusCode, said, stopped)
 		}
 	}
 	accepted(t, push(t, n.Device(t, "ann", "phone"), events.Put("k", text("v")))) // it serves on
