@@ -70,6 +70,10 @@ var answers = []answer{
 	{events.ErrTooLarge, connect.CodeResourceExhausted, "the write is too large", nil},
 	{events.ErrOtherHistory, connect.CodeFailedPrecondition, "the position is not of this history", &dalvdbv1.OtherHistory{}},
 	{events.ErrHalted, connect.CodeUnavailable, "the partition has halted: only stale reads are answered", nil},
+	{
+		events.ErrDomainsDiffer, connect.CodeUnavailable,
+		"not all partitions have the same domain rules: SetDomains is under way, or has failed and must be repeated", nil,
+	},
 	{events.ErrUnavailable, connect.CodeUnavailable, "no answer can be given now: try again", nil},
 	{events.ErrNotStarted, connect.CodeUnavailable, "the node is starting: try again", nil},
 	{events.ErrClosed, connect.CodeUnavailable, "the node is stopping: try again", nil},

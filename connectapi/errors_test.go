@@ -36,6 +36,7 @@ var told = []struct {
 	{"ErrUnknownOutcome", events.ErrUnknownOutcome, connect.CodeUnavailable, nil},
 	{"ErrOtherHistory", events.ErrOtherHistory, connect.CodeFailedPrecondition, []proto.Message{&dalvdbv1.OtherHistory{}}},
 	{"ErrHalted", events.ErrHalted, connect.CodeUnavailable, nil},
+	{"ErrDomainsDiffer", events.ErrDomainsDiffer, connect.CodeUnavailable, nil},
 	{"ErrClosed", events.ErrClosed, connect.CodeUnavailable, nil},
 	{"ErrNotStarted", events.ErrNotStarted, connect.CodeUnavailable, nil},
 	{"ErrDiskFull", events.ErrDiskFull, connect.CodeResourceExhausted, []proto.Message{&errdetails.RetryInfo{}}},

@@ -54,7 +54,8 @@ type State interface {
 	// beginning), and whether there are more.
 	Users(ctx context.Context, after *events.UserCursor, limit int) ([]events.UserInfo, bool, error)
 
-	// Domains returns the rules in force.
+	// Domains returns the rules in force. As long as partitions have different
+	// ones: events.ErrDomainsDiffer.
 	Domains(ctx context.Context) (events.Domains, error)
 
 	// Delta returns what changed for a device since q.From.

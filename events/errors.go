@@ -25,6 +25,11 @@ var (
 	// ErrHalted says that the partition met a record that this binary must not
 	// pass. Stale reads go on. It comes wrapped together with ErrUnavailable.
 	ErrHalted = errors.New("partition halted")
+
+	// ErrDomainsDiffer says that partitions have different domain rules: they are
+	// being set, or setting them has ended with an error and must be repeated. It
+	// comes wrapped together with ErrUnavailable.
+	ErrDomainsDiffer = errors.New("domain rules differ between partitions")
 )
 
 // An OverloadedError says that nothing was written because too much is waiting.

@@ -89,6 +89,9 @@ func TestSetDomainsThatFailedInPartIsDoneByCallingAgain(t *testing.T) {
 		t.Fatalf("%v, want disk full", err)
 	}
 	same(t, "the partition that failed", events.DefaultDomains(), n.domainsOf(2))
+	if d, err := n.fold.Domains(t.Context()); !errors.Is(err, events.ErrDomainsDiffer) {
+		t.Errorf("in force is said to be %v, %v", d, err)
+	}
 	want := n.tails()
 	want[2]++
 	log.partition = -1
@@ -96,6 +99,11 @@ func TestSetDomainsThatFailedInPartIsDoneByCallingAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.inForce(open)
+	d, err := n.fold.Domains(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	same(t, "in force", open, d)
 	same(t, "where the partitions end", want, n.tails())
 }
 

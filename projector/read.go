@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,13 +22,24 @@ func (pr *Projector) HistoryID(u events.UserID) events.LogID {
 	return events.LogID{}
 }
 
-// Domains returns the domain rules in force. All partitions are given the same.
+// Domains returns the domain rules in force, with all folded that was
+// acknowledged before the call. All partitions are given the same, one after the
+// other; as long as some have others there are none that could be told: an error
+// that wraps events.ErrDomainsDiffer and events.ErrUnavailable. When one has
+// halted it is that of DomainsOf.
 func (pr *Projector) Domains(ctx context.Context) (events.Domains, error) {
-	p := pr.partitions[0]
-	if err := pr.strong(ctx, p); err != nil {
-		return nil, err
+	var all events.Domains
+	for _, p := range pr.partitions {
+		d, err := pr.DomainsOf(ctx, p.id)
+		if err != nil {
+			return nil, err
+		}
+		if p.id > 0 && !slices.Equal(all, d) {
+			return nil, fmt.Errorf("%w: %w: partition %d has others than those before it", events.ErrUnavailable, events.ErrDomainsDiffer, p.id)
+		}
+		all = d
 	}
-	return p.current().ledger.domains, nil
+	return all, nil
 }
 
 // Reach waits until the state of the user's partition is not older than pos,

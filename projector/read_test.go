@@ -457,3 +457,30 @@ func TestDomainsAreThoseOfTheLog(t *testing.T) {
 		same(t, "of a partition", rules, s.domainsOf(1))
 	}
 }
+
+// There are no rules in force as long as partitions have different ones, whichever
+// of them it is that has others.
+func TestDomainsThatDiffer(t *testing.T) {
+	rules := events.Domains{{Pattern: "*/x", Domain: events.DomainPrivate}}
+	for odd := range events.Partition(3) {
+		s := newSite(t, 3)
+		set := func(p events.Partition, d events.Domains) {
+			s.now++
+			s.append(p, "", &events.Record{Domains: &events.SetDomains{Domains: d, Time: s.now}})
+		}
+		for p := range events.Partition(3) {
+			if p != odd {
+				set(p, rules)
+			}
+		}
+		d, err := s.pr.Domains(t.Context())
+		if !errors.Is(err, events.ErrDomainsDiffer) || !errors.Is(err, events.ErrUnavailable) {
+			t.Errorf("partition %d has others: got %v, %v", odd, d, err)
+		}
+		set(odd, rules)
+		if d, err = s.pr.Domains(t.Context()); err != nil {
+			t.Error(err)
+		}
+		same(t, "once all have the same", rules, d)
+	}
+}

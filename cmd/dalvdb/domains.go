@@ -18,7 +18,10 @@ func newDomains(a *app) *cobra.Command {
 		Long: `Show the rules that say who may write and see which keys: user (devices and
 backends write), system (backends write, devices read), private (backends only).
 The first pattern that matches a key wins; a key that none matches is user.
-In a pattern "*" stands for one segment, "**" at the end for the rest.`,
+In a pattern "*" stands for one segment, "**" at the end for the rest.
+
+It fails as long as not all partitions have the same rules: repeat "domains set"
+if that has failed.`,
 		Example: `  dalvdb domains
   dalvdb domains set 'system/**=system' 'private/**=private'`,
 		Args: wantArgs(0),
@@ -46,7 +49,8 @@ func newDomainsSet(a *app) *cobra.Command {
 		Short: "Replace the rules",
 		Long: `Replace the rules, all of them, in this order; the command ends when they are in
 force in all partitions. Devices then take a snapshot, so that what became
-private leaves them.`,
+private leaves them. If it fails, the rules may be in force in some partitions:
+repeat it.`,
 		Example: `  dalvdb domains set 'system/**=system' 'private/**=private' '*/secret=private'
   dalvdb domains set --none`,
 		Args: wantArgs(0, "PATTERN=DOMAIN", "..."),

@@ -1,10 +1,12 @@
 package system_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -388,4 +390,46 @@ func TestFault_ForgedTokenIsAnUnknownError(t *testing.T) {
 	wantCode(t, err, connect.CodePermissionDenied)
 	detail[*dalvdbv1.WrongUser](t, err)
 	wantNode(t, n.Service(t, "shop"), "bob", "k")
+}
+
+// Rules that have reached some of the users only are shown as those of all: who
+// has set them and was not told that it is done looks, sees them, and goes on.
+func TestFault_RulesOfSomeAreShownAsThoseOfAll(t *testing.T) {
+	for p := range events.Partition(4) {
+		t.Run(fmt.Sprint("all but ", p), func(t *testing.T) {
+			var full atomic.Bool
+			n := nodetest.New(t, nodetest.Options{Partitions: 4, Log: func(l events.Log) events.Log { return fullPartition{l, p, &full} }})
+			shop := n.Service(t, "shop")
+			rules := events.Domains{{Pattern: "billing/**", Domain: events.DomainPrivate}}
+			full.Store(true)
+			wantCode(t, shop.SetDomains(t.Context(), rules), connect.CodeResourceExhausted)
+			d, err := shop.Domains(t.Context())
+			if err == nil {
+				t.Fatalf("told that %v are in force", d)
+			}
+			wantCode(t, err, connect.CodeUnavailable)
+			if !errors.Is(err, events.ErrUnavailable) || !strings.Contains(err.Error(), "must be repeated") {
+				t.Errorf("got %v, which does not say what to do", err)
+			}
+			full.Store(false)
+			must(t, shop.SetDomains(t.Context(), rules))
+			if d, err = shop.Domains(t.Context()); err != nil || !slices.Equal(d, rules) {
+				t.Errorf("got %v, %v", d, err)
+			}
+		})
+	}
+}
+
+// fullPartition is a log that has no room for one partition while it is full.
+type fullPartition struct {
+	events.Log
+	partition events.Partition
+	full      *atomic.Bool
+}
+
+func (l fullPartition) Append(ctx context.Context, p events.Partition, user events.UserID, record []byte) (events.Offset, error) {
+	if p == l.partition && l.full.Load() {
+		return 0, events.MarkNotAppended(events.ErrDiskFull)
+	}
+	return l.Log.Append(ctx, p, user, record)
 }

@@ -41,7 +41,9 @@ func (c *Client) Users(ctx context.Context) iter.Seq2[events.UserInfo, error] {
 	}
 }
 
-// Domains returns the rules that say who may write and see which key.
+// Domains returns the rules that say who may write and see which key. As long as
+// not all partitions have the same, because SetDomains is under way or has failed,
+// it is events.ErrUnavailable.
 func (c *Client) Domains(ctx context.Context) (events.Domains, error) {
 	res, err := retry(ctx, c, func(ctx context.Context) (*connect.Response[dalvdbv1.GetDomainsResponse], error) {
 		return c.rpc.GetDomains(ctx, connect.NewRequest(&dalvdbv1.GetDomainsRequest{}))

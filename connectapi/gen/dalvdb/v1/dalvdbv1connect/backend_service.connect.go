@@ -97,10 +97,15 @@ type BackendServiceClient interface {
 	History(context.Context, *connect.Request[v1.HistoryRequest]) (*connect.ServerStreamForClient[v1.HistoryResponse], error)
 	// ListUsers returns a page of users by partition and name.
 	ListUsers(context.Context, *connect.Request[v1.ListUsersRequest]) (*connect.Response[v1.ListUsersResponse], error)
-	// GetDomains returns the rules that say who may write and see which key.
+	// GetDomains returns the rules that say who may write and see which key, once
+	// all partitions have the same.
+	//
+	// Errors: unavailable as long as they have not, because SetDomains is under
+	// way, or has failed and must be repeated.
 	GetDomains(context.Context, *connect.Request[v1.GetDomainsRequest]) (*connect.Response[v1.GetDomainsResponse], error)
 	// SetDomains replaces these rules, and returns when they are in force in all
-	// partitions. Nothing is written where they already are.
+	// partitions. Nothing is written where they already are. After an error they
+	// may be in force in some: repeat it.
 	SetDomains(context.Context, *connect.Request[v1.SetDomainsRequest]) (*connect.Response[v1.SetDomainsResponse], error)
 }
 
@@ -279,10 +284,15 @@ type BackendServiceHandler interface {
 	History(context.Context, *connect.Request[v1.HistoryRequest], *connect.ServerStream[v1.HistoryResponse]) error
 	// ListUsers returns a page of users by partition and name.
 	ListUsers(context.Context, *connect.Request[v1.ListUsersRequest]) (*connect.Response[v1.ListUsersResponse], error)
-	// GetDomains returns the rules that say who may write and see which key.
+	// GetDomains returns the rules that say who may write and see which key, once
+	// all partitions have the same.
+	//
+	// Errors: unavailable as long as they have not, because SetDomains is under
+	// way, or has failed and must be repeated.
 	GetDomains(context.Context, *connect.Request[v1.GetDomainsRequest]) (*connect.Response[v1.GetDomainsResponse], error)
 	// SetDomains replaces these rules, and returns when they are in force in all
-	// partitions. Nothing is written where they already are.
+	// partitions. Nothing is written where they already are. After an error they
+	// may be in force in some: repeat it.
 	SetDomains(context.Context, *connect.Request[v1.SetDomainsRequest]) (*connect.Response[v1.SetDomainsResponse], error)
 }
 
