@@ -23,7 +23,8 @@ func newBackup(a *app) *cobra.Command {
 		Short: "Take a copy of the log while the node runs",
 		Long: `Take a copy of the log, as a tar file, while the node runs. It holds everything
 that was acknowledged before the command began. FILE appears when it is whole,
-in place of one of that name; "-" is standard output.
+in place of one of that name, or of the one that a symlink of that name leads
+to; a device or a named pipe is written to as it is. "-" is standard output.
 
 Unpacked in an empty directory it is the data directory of a new node, which
 makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,

@@ -23,7 +23,9 @@ func newExport(a *app) *cobra.Command {
 		Long: `Write all entries of a user, private ones included, all of one cut, to FILE or
 to standard output. Each line is a JSON object with userId and entry (key,
 version, values, writer, time) in the API's form; "dalvdb import" takes it back.
-FILE appears when it is whole, in place of one of that name.`,
+FILE appears when it is whole, in place of one of that name, or of the one that
+a symlink of that name leads to; a device or a named pipe is written to as it
+is.`,
 		Example: `  dalvdb export ann ann.ndjson
   dalvdb export ann | dalvdb import --user bob`,
 		Args: wantArgs(1, "USER", "FILE"),

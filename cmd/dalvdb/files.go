@@ -3,15 +3,30 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
-// writeFile makes a file of mode 0600 that appears, whole and durable, when
-// write has succeeded, and not at all when it has not.
-func writeFile(path string, write func(io.Writer) error) (err error) {
+// writeFile lets write make the file at path: one of mode 0600 that appears, whole
+// and durable, when write has succeeded, and not at all when it has not. Of a
+// symlink it is what it leads to that appears. A device or a pipe is not put away
+// for a file of its name, but written to as it comes.
+func writeFile(path string, write func(io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return writeThrough(path, info.Mode(), write)
+	}
+	path, err := leadsTo(path)
+	if err != nil {
+		return err
+	}
+	return replaceFile(path, write)
+}
+
+func replaceFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".part-*")
 	if err != nil {
 		return err
@@ -31,6 +46,49 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// writeThrough writes to what is there and stays there. Of such things only a
+// disk keeps what it is given, and can be asked to have it.
+func writeThrough(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = errors.Join(write(w), w.Flush())
+	if err == nil && mode.Type() == fs.ModeDevice {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// linksMax is how many symlinks are followed one after the other, as in Linux.
+const linksMax = 40
+
+// leadsTo returns where a file of this name is, or is to be made, once symlinks
+// have been followed; the last one may lead to nothing.
+func leadsTo(path string) (string, error) {
+	for range linksMax {
+		// Of link/../name only the system knows where it is: nothing here may take
+		// a ".." for the parent of the name before it.
+		parent, name := filepath.Split(path)
+		dir, err := filepath.EvalSymlinks(parent + ".")
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", filepath.Dir(path), plain(err))
+		}
+		path = filepath.Join(dir, name)
+		to, err := os.Readlink(path)
+		if err != nil {
+			return path, nil //nolint:nilerr // it is no symlink, or nothing is there
+		}
+		if filepath.IsAbs(to) {
+			path = to
+		} else {
+			path = dir + string(filepath.Separator) + to
+		}
+	}
+	return "", fmt.Errorf("%s: %w", path, syscall.ELOOP)
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -45,12 +103,8 @@ func checkTarget(path string) error {
 	if path == "-" {
 		return nil
 	}
-	dir := filepath.Dir(path)
-	switch info, err := os.Stat(dir); {
-	case err != nil:
-		return usageError("FILE %s: %s: %w", path, dir, plain(err))
-	case !info.IsDir():
-		return usageError("FILE %s: %s is not a directory", path, dir)
+	if _, err := leadsTo(path); err != nil {
+		return usageError("FILE %s: %w", path, err)
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return usageError("FILE %s is a directory", path)
