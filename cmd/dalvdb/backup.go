@@ -148,6 +148,29 @@ func statusError(res *http.Response) error {
 // is an error, even where the connection ended in good order: a tar file ends
 // with two blocks of zeros.
 func copyBackup(w io.Writer, r io.Reader) (int64, error) {
+	out := &output{w: w}
+	size, err := copyTar(out, r)
+	if out.err != nil { // to the reader of the copy it is the stream that fails
+		return 0, out.err
+	}
+	return size, err
+}
+
+// output remembers how writing to it has failed.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil {
+		o.err = err
+	}
+	return n, err
+}
+
+func copyTar(w io.Writer, r io.Reader) (int64, error) {
 	end := &tail{}
 	all := io.TeeReader(r, io.MultiWriter(w, end))
 	files := tar.NewReader(all)

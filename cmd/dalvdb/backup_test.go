@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -71,4 +72,37 @@ func TestWriteFileIsWholeOrAbsent(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
 		t.Errorf("the first backup is gone: %v", err)
 	}
+}
+
+// A full disk here is no fault of the stream, and is told as what it is.
+func TestCopyBackupTellsWhereItFailed(t *testing.T) {
+	whole := testTar(t)
+	for room := range whole {
+		_, err := copyBackup(&full{room}, bytes.NewReader(whole))
+		if !errors.Is(err, errFull) || strings.Contains(err.Error(), "cut off") {
+			t.Fatalf("with room for %d of %d: %v", room, len(whole), err)
+		}
+	}
+	for _, size := range []int{10, 5000} { // in the write, and in the flush after it
+		text := strings.Repeat("x", size)
+		if err := buffered(&full{5}, 100, saying(text)); err == nil || err.Error() != errFull.Error() {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	if err := buffered(io.Discard, 100, func(io.Writer) error { return io.ErrUnexpectedEOF }); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("what the write ended with is lost: %v", err)
+	}
+}
+
+var errFull = errors.New("no space left")
+
+// full is a disk with so much room.
+type full struct{ room int }
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(len(p), f.room)
+	if f.room -= n; n < len(p) {
+		return n, errFull
+	}
+	return n, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -11,6 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"connectrpc.com/connect"
+
+	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
+	"github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1/dalvdbv1connect"
+	"github.com/dalvdb/dalvdb/connectapi/wire"
+	"github.com/dalvdb/dalvdb/events"
 )
 
 // everyCall is a command line of each verb that speaks to a node.
@@ -151,5 +159,35 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%s: %v", verb, err)
 		}
 		cancel()
+	}
+}
+
+// stocked is a node that sends what a user has, and a backup.
+type stocked struct {
+	dalvdbv1connect.UnimplementedBackendServiceHandler
+}
+
+func (stocked) Snapshot(
+	_ context.Context, _ *connect.Request[dalvdbv1.BackendServiceSnapshotRequest],
+	stream *connect.ServerStream[dalvdbv1.BackendServiceSnapshotResponse],
+) error {
+	e := events.Entry{Key: "note", Version: 1, Values: []events.Value{events.Text(strings.Repeat("x", 10_000))}}
+	return stream.Send(&dalvdbv1.BackendServiceSnapshotResponse{Entries: []*dalvdbv1.Entry{wire.EncodeEntry(e)}})
+}
+
+// What cannot be written here is told once, and as that.
+func TestAFullOutput(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.Handle(dalvdbv1connect.NewBackendServiceHandler(stocked{}))
+	mux.HandleFunc("/backup", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(testTar(t)) })
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	for _, line := range []string{"export ann", "backup -"} {
+		var complaints bytes.Buffer
+		args := append(strings.Fields(line), "--url", server.URL, "--token", "t")
+		code := execute(args, streams{in: strings.NewReader(""), out: &full{room: 100}, err: &complaints})
+		if want := "dalvdb: " + errFull.Error() + "\n"; code != exitFailed || complaints.String() != want {
+			t.Errorf("%s: code %d, %q, want %q", line, code, complaints.String(), want)
+		}
 	}
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -56,8 +54,7 @@ is.`,
 			return nil
 		}
 		if len(args) == 1 || args[1] == "-" {
-			out := bufio.NewWriter(a.out)
-			return errors.Join(write(out), out.Flush())
+			return buffered(a.out, 4<<10, write)
 		}
 		return writeFile(args[1], write)
 	}

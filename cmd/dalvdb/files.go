@@ -11,6 +11,9 @@ import (
 	"syscall"
 )
 
+// pieceSize is how much is written at a time.
+const pieceSize = 1 << 20
+
 // writeFile lets write make the file at path: one of mode 0600 that appears, whole
 // and durable, when write has succeeded, and not at all when it has not. Of a
 // symlink it is what it leads to that appears. A device or a pipe is not put away
@@ -36,8 +39,7 @@ func replaceFile(path string, write func(io.Writer) error) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := errors.Join(write(w), w.Flush(), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(buffered(f, pieceSize, write), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -53,8 +55,7 @@ func writeThrough(path string, mode fs.FileMode, write func(io.Writer) error) er
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = errors.Join(write(w), w.Flush())
+	err = buffered(f, pieceSize, write)
 	if err == nil && mode.Type() == fs.ModeDevice {
 		err = f.Sync()
 	}
@@ -87,6 +88,17 @@ func leadsTo(path string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s: %w", path, syscall.ELOOP)
+}
+
+// buffered lets write write to w through a buffer, in pieces of size. What it has
+// written when it fails is passed on all the same.
+func buffered(w io.Writer, size int, write func(io.Writer) error) error {
+	b := bufio.NewWriterSize(w, size)
+	err := write(b)
+	if flushed := b.Flush(); err == nil { // else w has failed twice with the same, or the rest matters no more
+		err = flushed
+	}
+	return err
 }
 
 func syncDir(dir string) error {
