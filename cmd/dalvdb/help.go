@@ -32,6 +32,7 @@ func newHelp() *cobra.Command {
 				return usageError("%q is no verb of %s", rest[0], verb.CommandPath())
 			}
 			verb.InitDefaultHelpFlag()
+			verb.InitDefaultVersionFlag()
 			return verb.Help()
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {

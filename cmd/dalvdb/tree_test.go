@@ -48,6 +48,23 @@ func TestEveryVerbHasHelp(t *testing.T) {
 	}
 }
 
+// It is the same help however it is asked for.
+func TestHelpIsTheSameAsTheFlag(t *testing.T) {
+	root := testRoot()
+	paths := []string{""}
+	eachVerb(root, func(cmd *cobra.Command) {
+		paths = append(paths, strings.TrimPrefix(cmd.CommandPath(), root.Name()+" "))
+	})
+	for _, path := range paths {
+		verb := strings.Fields(path)
+		_, want, _ := command(append(verb, "--help")...)
+		code, got, stderr := command(append([]string{"help"}, verb...)...)
+		if code != exitDone || want == "" || got != want {
+			t.Errorf("help %s: code %d: %s\n%s\nwant\n%s", path, code, stderr, got, want)
+		}
+	}
+}
+
 // The same name means the same kind of flag everywhere: one file and one
 // environment serve all verbs. Only --from is two things, which no file holds.
 func TestFlagsOfOneNameAreAlike(t *testing.T) {
