@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,9 @@ func newHelp() *cobra.Command {
 			switch {
 			case err != nil:
 				return usageError("%w", err)
+			case len(rest) == 1 && takes(verb, rest[0]):
+				// To who asks it is a verb of its own, and all there is to say of it
+				// stands with the one that takes it.
 			case len(rest) > 0 && verb.HasAvailableSubCommands():
 				return unknownVerb(verb, rest)
 			case len(rest) > 0:
@@ -50,6 +54,16 @@ func newHelp() *cobra.Command {
 	}
 }
 
+// takes reports whether a word is one of the few that a verb takes, which are
+// those that it offers a shell.
+func takes(verb *cobra.Command, word string) bool {
+	if verb.ValidArgsFunction == nil {
+		return false
+	}
+	words, _ := verb.ValidArgsFunction(verb, nil, word)
+	return slices.Contains(words, word)
+}
+
 // newCompletion is in place of cobra's own for the same reason.
 func newCompletion(a *app) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
@@ -57,7 +71,9 @@ func newCompletion(a *app) *cobra.Command {
 		Use:   "completion SHELL",
 		Short: "Print what lets a shell complete verbs and flags",
 		Long: `Print a script that lets a shell complete verbs, flags and the words that these
-take. SHELL is bash, zsh, fish or powershell.`,
+take. SHELL is bash, zsh, fish or powershell. The one for bash works where the
+package bash-completion is installed, which also loads it from the directory of
+the example.`,
 		Example: `  dalvdb completion bash > /etc/bash_completion.d/dalvdb
   dalvdb completion zsh > "${fpath[1]}/_dalvdb"
   dalvdb completion fish > ~/.config/fish/completions/dalvdb.fish`,
