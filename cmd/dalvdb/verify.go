@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,8 +29,8 @@ as it may be after a crash. The node must not run. Nothing is changed; the
 scratch state needs as much room as the stored one and is removed at the end.
 
 Exit code 1: there are differences, or something is damaged, or nothing could be
-compared, because the state has nothing of what is in the log. The state can be
-made again from the log: remove state/ and start the node.`,
+compared, because there is no state or it has nothing of what is in the log. The
+state can be made again from the log: remove state/ and start the node.`,
 		Example: `  dalvdb verify --data data
   dalvdb verify --data /var/lib/dalvdb --scratch /mnt/scratch -o json`,
 		Args: wantArgs(0),
@@ -49,10 +50,16 @@ made again from the log: remove state/ and start the node.`,
 	return cmd
 }
 
+// makeState says how there comes to be something to compare.
+const makeState = "start the node until /readyz is good, stop it, and verify again"
+
 // verify compares the state of a data directory with its log.
 func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.Verified, err error) {
 	for _, dir := range []string{logDir(data), stateDir(data)} {
-		if _, err := os.Stat(dir); err != nil { // opening would make it
+		switch _, err := os.Stat(dir); { // opening would make it
+		case errors.Is(err, fs.ErrNotExist) && dir == stateDir(data):
+			return nil, fmt.Errorf("nothing was compared: %s has no state: %s", data, makeState)
+		case err != nil:
 			return nil, usageError("--data %s: no %s in it: %w", data, filepath.Base(dir), plain(err))
 		}
 	}
@@ -108,8 +115,8 @@ func (a *app) printVerified(all []projector.Verified) error {
 	case sum.Different > 0:
 		return fmt.Errorf("the state is not what the log says, in %s places", humanize.Comma(sum.Different))
 	case nothing > 0:
-		return fmt.Errorf("nothing was compared in %d of %d partitions, of which the state has nothing: "+
-			"start the node until /readyz is good, stop it, and verify again", nothing, len(all))
+		return fmt.Errorf("nothing was compared in %d of %d partitions, of which the state has nothing: %s",
+			nothing, len(all), makeState)
 	}
 	return nil
 }
