@@ -152,6 +152,8 @@ func (c *clientFlags) reason(ctx context.Context, err error) (words string, code
 			"SSL_CERT_FILE may name a PEM file with the authorities to trust", c.url, untrusted.Err), exitFailed
 	case plainPort(err):
 		return fmt.Sprintf("%s does not speak TLS: does --url want http://?", c.url), exitUsage
+	case answered && ce.Code() == connect.CodeUnauthenticated:
+		return fmt.Sprintf("%v\nthe token is %s", ce, c.tokenOrigin()), exitDenied
 	case !answered || connect.IsWireError(err):
 		return "", 0
 	}

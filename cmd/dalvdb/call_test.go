@@ -162,6 +162,43 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// Of a token that is refused it is told where it came from: it may be one of last
+// week that stands in the environment.
+func TestATokenThatIsRefused(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"code":"unauthenticated","message":"token has expired"}`))
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	if _, err := readOrMakeKeys(dir); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, []byte("token: t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ flag, value, environment, say string }{
+		{"--token", "t", "e", "the token is that of --token"},
+		{"--timeout", "0", "e", "the token is from environment DALVDB_TOKEN"},
+		{"--config", config, "e", "the token is from environment DALVDB_TOKEN"},
+		{"--config", config, "", "the token is from configuration " + config},
+		{"--data", dir, "e", "the token is signed with the key in " + dir},
+	} {
+		t.Run(tt.flag+tt.environment, func(t *testing.T) {
+			t.Setenv("DALVDB_TOKEN", tt.environment)
+			for _, args := range everyCall {
+				code, stdout, stderr := command(append(args, "--url", server.URL, tt.flag, tt.value)...)
+				if code != exitDenied || stdout != "" || !strings.HasPrefix(stderr, "dalvdb: unauthenticated: ") ||
+					!strings.HasSuffix(stderr, "\n"+tt.say+"\n") {
+					t.Errorf("%v: code %d, stdout %q, stderr %q, want %q", args, code, stdout, stderr, tt.say)
+				}
+			}
+		})
+	}
+}
+
 // stocked is a node that sends what a user has, and a backup.
 type stocked struct {
 	dalvdbv1connect.UnimplementedBackendServiceHandler

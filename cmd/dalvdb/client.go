@@ -71,10 +71,29 @@ func (c *clientFlags) open() (*backend.Client, error) {
 	return client, nil
 }
 
-// credential returns where tokens come from. A data directory named on the
-// command line itself beats a token that merely stands in the environment.
+// sendsToken reports whether the token is --token, and not one that is signed
+// here. A data directory named on the command line itself beats a token that
+// merely stands in the environment.
+func (c *clientFlags) sendsToken() bool {
+	return c.token != "" && (c.app.explicit["token"] || !c.app.explicit["data"])
+}
+
+// tokenOrigin says what the token is, for a complaint about it. One in the
+// environment is easily forgotten.
+func (c *clientFlags) tokenOrigin() string {
+	switch {
+	case !c.sendsToken():
+		return "signed with the key in " + c.data
+	case c.app.explicit["token"]:
+		return "that of --token"
+	default:
+		return "from " + sourceOf("token", c.app.config)
+	}
+}
+
+// credential returns where tokens come from.
 func (c *clientFlags) credential() (func(context.Context) (string, error), error) {
-	if c.token != "" && (c.app.explicit["token"] || !c.app.explicit["data"]) {
+	if c.sendsToken() {
 		if strings.ContainsFunc(c.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return nil, usageError("--token: no token has spaces, line breaks or other such characters in it")
 		}

@@ -24,11 +24,11 @@ func (a *app) configure(cmd *cobra.Command) error {
 	a.explicit = map[string]bool{}
 	cmd.Flags().Visit(func(f *pflag.Flag) { a.explicit[f.Name] = true })
 
-	path, _ := cmd.Flags().GetString("config")
-	if path == "" {
-		path = os.Getenv(envName("config"))
+	a.config, _ = cmd.Flags().GetString("config")
+	if a.config == "" {
+		a.config = os.Getenv(envName("config"))
 	}
-	k, err := loadConfig(cmd.Root(), path)
+	k, err := loadConfig(cmd.Root(), a.config)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (a *app) configure(cmd *cobra.Command) error {
 			return
 		}
 		if err := setFlag(cmd.Flags(), f, k.Get(f.Name)); err != nil {
-			failed = usageError("%s: %w", sourceOf(f.Name, path), valueError(err))
+			failed = usageError("%s: %w", sourceOf(f.Name, a.config), valueError(err))
 		}
 	})
 	if failed != nil {

@@ -19,6 +19,7 @@ type app struct {
 	streams
 	args     []string        // the command line
 	output   string          // --output
+	config   string          // the configuration file; "" if there is none
 	explicit map[string]bool // flags that stood on the command line itself
 
 	exclusives map[*cobra.Command][]string // flags of which at most one may be given
