@@ -68,8 +68,9 @@ makes its state and keys anew: tar -xf FILE -C DIR && dalvdb serve --data DIR`,
 
 // openBackup asks the node for a backup, again while it is unavailable.
 func (c *clientFlags) openBackup(ctx context.Context) (io.ReadCloser, error) {
-	if c.timeout < 0 {
-		return nil, usageError("--timeout %v: want 0 or more", c.timeout)
+	// A backup is no call of the client, which looks at the flags all the same.
+	if _, err := c.open(); err != nil {
+		return nil, err
 	}
 	credential, err := c.credential()
 	if err != nil {

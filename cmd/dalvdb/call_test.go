@@ -162,6 +162,13 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// An address that is none is told in the same words by every verb.
+func TestAURLThatIsNone(t *testing.T) {
+	for _, url := range []string{"127.0.0.1:7470", "localhost:7470", "nowhere", "ftp://127.0.0.1:7470", "http://", "http://[::1"} {
+		tryAll(t, url, exitUsage, `dalvdb: --url: backend url "`+url+`": want http://HOST:PORT or https://HOST:PORT`+"\n", "--timeout", "1s")
+	}
+}
+
 // Of a token that is refused it is told where it came from: it may be one of last
 // week that stands in the environment.
 func TestATokenThatIsRefused(t *testing.T) {

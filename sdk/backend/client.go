@@ -65,11 +65,10 @@ type Client struct {
 
 // New returns a client. It does not connect yet.
 func New(o Options) (*Client, error) {
+	// What does not parse is most often HOST:PORT alone, of which the parser would
+	// say something about colons.
 	u, err := url.Parse(o.URL)
-	if err != nil {
-		return nil, fmt.Errorf("backend url: %w", err)
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("backend url %q: want http://HOST:PORT or https://HOST:PORT", o.URL)
 	}
 	if o.HTTPClient == nil {

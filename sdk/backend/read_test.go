@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -222,8 +223,9 @@ func TestHistoryOutlivesItsToken(t *testing.T) {
 
 func TestNewRefusesWhatIsNoAddress(t *testing.T) {
 	for _, url := range []string{"", "127.0.0.1:7470", "ftp://node", "http://", "://"} {
-		if _, err := New(Options{URL: url}); err == nil {
-			t.Errorf("%q is accepted", url)
+		_, err := New(Options{URL: url})
+		if err == nil || !strings.Contains(err.Error(), "want http://HOST:PORT or https://HOST:PORT") {
+			t.Errorf("%q: %v", url, err)
 		}
 	}
 }
