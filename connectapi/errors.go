@@ -35,7 +35,12 @@ type forkedError struct {
 	offset events.Offset
 }
 
-func (e *forkedError) Error() string { return "device has another history" }
+// Error says what is to be done, for who writes pushes by hand: they meet this
+// with the second one.
+func (e *forkedError) Error() string {
+	return "device has another history: its next push has a higher seq, a new id, and as after the id of " +
+		"the last one accepted; a device that was restored or cloned takes a new device id"
+}
 
 // absentError says that Get found nothing.
 type absentError struct {

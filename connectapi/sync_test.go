@@ -2,6 +2,7 @@ package connectapi_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -99,6 +100,9 @@ func TestForked(t *testing.T) {
 	forked := detail[*dalvdbv1.Forked](t, ce)
 	if string(forked.GetId()) != string(p.GetId()) || forked.GetOffset() != at.GetOffset() {
 		t.Errorf("got %v, want the push at %v", forked, at)
+	}
+	if !strings.Contains(ce.Message(), "higher seq, a new id, and as after the id") {
+		t.Errorf("who composed the push is not told what is wrong with it: %s", ce.Message())
 	}
 }
 
