@@ -1,7 +1,7 @@
 # Everything a contributor runs. `make` alone lists the targets; `make test` is
-# exactly what CI runs. Only Go, git, make, bash and, for the race detector, a C
-# compiler are needed: the other tools are Go tools pinned in
-# internal/tools/go.mod and built on first use.
+# exactly what CI runs. Only Go, git, make and bash are needed, and for all tests
+# tar, curl and, for the race detector, a C compiler: the other tools are Go tools
+# pinned in internal/tools/go.mod and built on first use.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
