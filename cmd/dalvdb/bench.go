@@ -31,11 +31,15 @@ func newBench(a *app) *cobra.Command {
   update  the same by a backend
   get     reads of a backend that see everything acknowledged before
 
-on a temporary node in this process, or with --url on the command line on that
-node, where only update and get are measured and users bench-0, bench-1, ...
-are written to. Each caller waits for its answer before it asks again. The
-loads take their turns in five rounds, so that what else the machine does meets
-all of them.`,
+on a temporary node in this process. Beside each load stands its share of echo,
+and of set if it writes. Each caller waits for its answer before it asks again.
+The loads take their turns in five rounds, so that what else the machine does
+meets all of them.
+
+With --url on the command line update and get are measured on that node, where
+users bench-0, bench-1, ... are written to, and push is left out. set and echo
+are still those of the machine that runs bench, with the disk of --dir: unless
+the node runs there too, the shares compare two machines.`,
 		Example: `  dalvdb bench --dir /var/lib
   dalvdb bench --callers 256 --duration 10s -o json
   dalvdb bench --url http://10.0.0.7:7470 --token "$TOKEN"`,
@@ -163,6 +167,16 @@ func (b *bench) rate(name string) float64 {
 	return 0
 }
 
+// share returns how much of a limit a load has reached, 0 where it is no limit of
+// it: a read syncs nothing.
+func (b *bench) share(l *load, limit string) float64 {
+	of := b.rate(limit)
+	if of == 0 || l.name == loadSet || l.name == loadEcho || l.name == loadGet && limit == loadSet {
+		return 0
+	}
+	return l.rate() / of
+}
+
 const (
 	loadSet    = "set"
 	loadEcho   = "echo"
@@ -172,6 +186,9 @@ const (
 )
 
 func (b *bench) print() error {
+	if b.remote() {
+		fmt.Fprintf(b.app.err, "set and echo are of this machine, update and get of the node at %s\n", b.client.url)
+	}
 	if b.app.output == "json" {
 		return b.printJSON()
 	}
@@ -180,8 +197,8 @@ func (b *bench) print() error {
 		cells := []string{m.name, humanize.Comma(int64(m.rate())), m.at(50).String(), m.at(99).String(), m.at(99.9).String()}
 		for _, limit := range []string{loadEcho, loadSet} {
 			cell := "-"
-			if of := b.rate(limit); of > 0 && m.name != loadSet && m.name != loadEcho {
-				cell = fmt.Sprintf("%.2f", m.rate()/of)
+			if share := b.share(m, limit); share > 0 {
+				cell = fmt.Sprintf("%.2f", share)
 			}
 			cells = append(cells, cell)
 		}
@@ -210,9 +227,7 @@ func (b *bench) printJSON() error {
 			Load: m.name, Callers: b.callers, CPUs: runtime.GOMAXPROCS(0), Calls: m.calls(), PerSecond: m.rate(),
 			P50: m.at(50).Seconds(), P99: m.at(99).Seconds(), P999: m.at(99.9).Seconds(),
 		}
-		if m.name != loadSet && m.name != loadEcho {
-			l.OfEcho, l.OfSet = m.rate()/b.rate(loadEcho), m.rate()/b.rate(loadSet)
-		}
+		l.OfEcho, l.OfSet = b.share(m, loadEcho), b.share(m, loadSet)
 		raw, err := json.Marshal(l)
 		if err != nil {
 			return err
