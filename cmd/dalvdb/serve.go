@@ -46,13 +46,14 @@ func newServe(a *app) *cobra.Command {
 		Short: "Run a node",
 		Long: `Run a node on the data in a directory, which is made when it is not there: log/
 (the truth), state/ (made again from the log when it is lost) and keys. Devices
-connect to --listen; backends, probes (/livez, /readyz), /metrics and /backup are
-on --backend-listen, which others than this machine should reach only with TLS.
+connect to --listen; backends, probes (/livez, /readyz), /metrics and /backup
+are on --backend-listen, which others than this machine should reach only with
+TLS.
 
 keys is a JWK Set (RFC 7517). Credentials that one of its keys has signed are
-good, and "dalvdb token" signs with the newest that is private. Where there is no
-such file it is made, with one new key. If others give out the credentials, put
-their public keys there instead, or name --jwks-url.
+good, and "dalvdb token" signs with the newest that is private. Where there is
+no such file it is made, with one new key. If others give out the credentials,
+put their public keys there instead, or name --jwks-url.
 
 It prints its addresses on standard output, and logs to standard error. SIGTERM
 and SIGINT drain: what is under way is finished, streams are ended, and all is
