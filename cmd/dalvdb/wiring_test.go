@@ -45,7 +45,6 @@ func wirings(taken string) map[string]wiring {
 
 		"tls-cert":   {shown: "TestTLS"},
 		"tls-key":    {shown: "TestTLS"},
-		"log":        {shown: "there is one kind only"},
 		"log-format": {shown: "TestScripts (serve)"},
 	}
 }
