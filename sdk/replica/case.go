@@ -184,6 +184,7 @@ func (r *Replica) endCase(id CaseID, with func(*work, *Case) error) error {
 			return err
 		}
 		w.delete(caseKey(int64(id)))
+		w.cases--
 		return nil
 	})
 }

@@ -23,6 +23,8 @@
 //     and a Resolver decides with base, local and server values in hand.
 //   - No edit goes silently: what was withdrawn, changed, parked or refused stays
 //     listed, with its values, until the application acknowledges it.
+//   - Run keeps the two in sync for as long as it is let, and Statuses says how they
+//     get on.
 //   - What is read is a state that the server had, whole, overlaid with the edits
 //     that it has not decided or that have not come back yet.
 //
@@ -30,5 +32,6 @@
 // either says so (ErrOtherUser, ErrOtherServer) and changes nothing. Data on the
 // device's disk is not encrypted.
 //
-// A Replica may be used by many goroutines at once. It starts none.
+// A Replica may be used by many goroutines at once. It has none of its own: what a
+// call has started has ended when it returns, but after ErrStoreFailed.
 package replica

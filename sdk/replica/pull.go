@@ -185,7 +185,7 @@ func (w *work) takePart(p *events.SnapshotPart, first bool) error {
 // the delta from the first of them.
 func (r *Replica) completeStaging(ctx context.Context) error {
 	h, _ := r.look()
-	ans, err := r.server.sync(ctx, h.user, h.device, h.staging.position, nil)
+	ans, err := r.server.sync(ctx, question{user: h.user, device: h.device, from: h.staging.position})
 	if err != nil {
 		return err
 	}

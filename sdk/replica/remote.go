@@ -21,7 +21,7 @@ import (
 type server interface {
 	// sync pushes, if there is a push, and pulls. An error leaves open whether the
 	// push arrived, unless it is a *forkedError or a *refusedError.
-	sync(ctx context.Context, user events.UserID, device string, from events.Position, push *events.Event) (wire.Synced, error)
+	sync(ctx context.Context, q question) (wire.Synced, error)
 
 	// snapshot calls yield with the parts of a snapshot of the keys behind after.
 	snapshot(ctx context.Context, user events.UserID, known events.Position, after events.Key, yield func(*events.SnapshotPart) error) error
@@ -89,10 +89,12 @@ func (c carrier) Do(req *http.Request) (*http.Response, error) {
 	return c.next.Do(req)
 }
 
-func (r *remote) sync(ctx context.Context, user events.UserID, device string, from events.Position, push *events.Event) (wire.Synced, error) {
-	m := &dalvdbv1.SyncRequest{UserId: string(user), DeviceId: device, Position: wire.EncodePosition(from)}
-	if push != nil {
-		m.Push = wire.EncodePush(push)
+func (r *remote) sync(ctx context.Context, q question) (wire.Synced, error) {
+	m := &dalvdbv1.SyncRequest{
+		UserId: string(q.user), DeviceId: q.device, Position: wire.EncodePosition(q.from), WaitSeconds: int32(q.wait.Seconds()),
+	}
+	if q.push != nil {
+		m.Push = wire.EncodePush(q.push)
 	}
 	res, err := r.rpc.Sync(ctx, connect.NewRequest(m))
 	if err != nil {

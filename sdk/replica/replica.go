@@ -91,7 +91,14 @@ type Replica struct {
 	outbox   []*batch // in order; those that are accepted and not yet shown come first
 	touching map[events.Key][]*batch
 	frozen   *frozenPush
-	ended    error // why nothing more is done
+	ended    error         // why nothing more is done
+	closed   bool          // Close has been called
+	listed   int           // how many cases there are
+	course   Status        // how it gets on with the server; the rest of it is filled in
+	turned   chan struct{} // closed when the status changes
+
+	// edited has a token when an edit has been made since Run last looked.
+	edited chan struct{}
 }
 
 // head is what the store knows about itself.
@@ -133,7 +140,7 @@ func Open(cfg Config) (*Replica, error) {
 	r := &Replica{
 		store: cfg.Store, rules: rs, syncing: make(chan struct{}, 1), unsure: true,
 		now:     func() events.Time { return events.TimeOf(cfg.Now()) },
-		handles: make(map[BatchID]*Batch),
+		handles: make(map[BatchID]*Batch), turned: make(chan struct{}), edited: make(chan struct{}, 1),
 	}
 	if cfg.URL != "" {
 		if r.server, err = newRemote(&cfg); err != nil {
@@ -171,7 +178,9 @@ func (r *Replica) load(user events.UserID) error {
 		return err
 	}
 	r.touching = touched(r.outbox)
-	return nil
+	cases, err := r.Cases()
+	r.listed = len(cases)
+	return err
 }
 
 func (r *Replica) create(user events.UserID) error {
@@ -235,20 +244,27 @@ func (r *Replica) Position() events.Position {
 	return h.position
 }
 
-// Close ends the replica and closes its store. It waits for what is under way;
-// end a Sync by its context before.
+// Close ends the replica and closes its store. Run ends, and calls fail with
+// ErrClosed. It waits for what speaks to the server: end a Sync that may take long by
+// its context before.
 func (r *Replica) Close() error {
-	r.syncing <- struct{}{} // for ever
+	r.mu.Lock()
+	if r.ended == nil {
+		r.ended = ErrClosed
+	}
+	r.turnLocked()
+	r.mu.Unlock()
+	r.nudge()
+	r.syncing <- struct{}{}
+	defer func() { <-r.syncing }()
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if errors.Is(r.ended, ErrClosed) && !errors.Is(r.ended, ErrStoreFailed) {
-		<-r.syncing
+	if r.closed {
 		return nil
 	}
-	r.ended = ErrClosed
-	<-r.syncing
+	r.closed = true
 	return r.store.Close()
 }
 

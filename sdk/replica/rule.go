@@ -65,6 +65,9 @@ const (
 	hold
 )
 
+// Equal reports whether two answers say the same, for tests of a Resolver.
+func (a Answer) Equal(b Answer) bool { return a.kind == b.kind && slices.Equal(a.ops, b.ops) }
+
 // TakeServer answers that the server's values stay: the whole edit is withdrawn.
 func TakeServer() Answer { return Answer{kind: takeServer} }
 

@@ -24,15 +24,39 @@ var (
 // Sync goes on. What it has brought is what Cases and the Batches say. Of several
 // calls one runs at a time.
 func (r *Replica) Sync(ctx context.Context) error {
+	r.nudge() // or else Run would wait for the server first
+	release, err := r.seize(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.usable(); err != nil {
+		return err
+	}
+	r.turn(func(s *Status) { s.Phase = PhaseSyncing })
+	err = r.syncAll(ctx)
+	r.turn(func(s *Status) {
+		if s.Phase, s.Reason = phaseOf(ctx, err), err; err == nil {
+			s.LastSynced = r.now().Std()
+		}
+	})
+	return err
+}
+
+// seize waits for the token of those who speak to the server.
+func (r *Replica) seize(ctx context.Context) (release func(), err error) {
 	if r.server == nil {
-		return ErrNoServer
+		return nil, ErrNoServer
 	}
 	select {
 	case r.syncing <- struct{}{}:
+		return func() { <-r.syncing }, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
-	defer func() { <-r.syncing }()
+}
+
+func (r *Replica) syncAll(ctx context.Context) error {
 	rejected := 0
 	for {
 		if err := r.usable(); err != nil {
@@ -100,11 +124,11 @@ func (r *Replica) compose() error {
 func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	h, push := r.look()
 	asked := h.position
-	var ev *events.Event
+	q := question{user: h.user, device: h.device, from: asked}
 	if push != nil {
-		ev = push.event
+		q.push = push.event
 	}
-	ans, err := r.server.sync(ctx, h.user, h.device, asked, ev)
+	ans, err := r.server.sync(ctx, q)
 	if err != nil {
 		return nil, r.unanswered(push, err)
 	}

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -23,7 +22,7 @@ type work struct {
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
-	err     error // the first that was met where none can be returned
+	cases   int // more than before
 }
 
 // ending is what a handle will be told.
@@ -43,7 +42,7 @@ func (r *Replica) change(prepare func(*work) error) error {
 		Replica: r, head: r.head, outbox: r.outbox, frozen: r.frozen, gen: r.head.gen,
 		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]bool),
 	}
-	if err := errors.Join(prepare(w), w.err); err != nil {
+	if err := prepare(w); err != nil {
 		return err
 	}
 	return w.commit()
@@ -73,6 +72,7 @@ func (w *work) commit() error {
 			defer r.mu.Unlock()
 		}
 		r.ended = fmt.Errorf("%w: %w", ErrClosed, err)
+		r.turnLocked()
 		return r.ended
 	}
 	if !shown {
@@ -80,6 +80,11 @@ func (w *work) commit() error {
 		defer r.mu.Unlock()
 	}
 	r.head, r.frozen = w.head, w.frozen
+	r.listed += w.cases
+	defer r.turnLocked()
+	if len(w.opened) > 0 {
+		r.nudge()
+	}
 	if len(w.puts) > 0 {
 		r.show(w.outbox)
 	}
@@ -222,6 +227,7 @@ func (w *work) remove(i int) {
 // list writes a case.
 func (w *work) list(c *Case) error {
 	w.head.lastCase++
+	w.cases++
 	c.ID = w.head.lastCase
 	return w.put(caseKey(int64(c.ID)), encodeCase(c))
 }

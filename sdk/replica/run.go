@@ -1,0 +1,174 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/dalvdb/dalvdb/events"
+)
+
+// How Run goes about it.
+const (
+	// waitFor is how long the server holds an empty answer: less than the minute
+	// after which proxies commonly give up.
+	waitFor = 50 * time.Second
+
+	// attemptMax bounds one attempt: what is behind it is a dead connection.
+	attemptMax = waitFor + 20*time.Second
+
+	// holdMin is how long the wait for changes takes at least: where they come faster
+	// they come together.
+	holdMin = 100 * time.Millisecond
+
+	backoffFirst = 200 * time.Millisecond
+	backoffMost  = 60 * time.Second
+)
+
+// Run keeps the replica in sync until ctx is done: edits go out as they are made,
+// changes come in as the server has them, and what fails is tried again after a
+// pause that grows, with jitter. It returns the cause of ctx, or an error that time
+// does not heal: ErrNoServer, ErrOtherServer, or one that wraps ErrClosed. Statuses
+// tells how it gets on; a token that is not taken is asked for again.
+func (r *Replica) Run(ctx context.Context) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval, pauses.Multiplier = backoffFirst, backoffMost, 2
+	behind := true // there may be something to tell or to take that waiting would not bring
+	for {
+		var err error
+		if behind || !r.quiet() {
+			err = r.Sync(ctx)
+		}
+		if err == nil {
+			behind, err = r.await(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			r.turn(func(s *Status) { s.Phase = PhaseOffline })
+			return context.Cause(ctx)
+		case err == nil:
+			pauses.Reset()
+			continue
+		case lasting(err):
+			return err
+		}
+		behind = true
+		select {
+		case <-time.After(max(pauses.NextBackOff(), asked(err))):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// await waits for something to sync: a change on the server, which it takes in, or an
+// edit. behind says that there is more to take than it could.
+func (r *Replica) await(ctx context.Context) (behind bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, attemptMax)
+	defer cancel()
+	began := time.Now()
+	type polled struct {
+		behind bool
+		err    error
+	}
+	done := make(chan polled, 1)
+	go func() {
+		behind, err := r.poll(asking)
+		done <- polled{behind, err}
+	}()
+	select {
+	case p := <-done:
+		behind, err = p.behind, p.err
+	case <-r.edited:
+		cancel() // an edit goes out now; what the server would have said comes with the answer
+		<-done
+		return true, nil
+	}
+	// A server that has no room to hold the answer back gives it at once.
+	if early := holdMin - time.Since(began); err == nil && early > 0 {
+		select {
+		case <-time.After(early):
+		case <-r.edited:
+			return true, nil
+		case <-ctx.Done():
+		}
+	}
+	return behind, err
+}
+
+// poll asks for changes and waits for the first.
+func (r *Replica) poll(ctx context.Context) (behind bool, err error) {
+	release, err := r.seize(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if err := r.usable(); err != nil {
+		return false, err
+	}
+	h, _ := r.look()
+	if h.position.IsZero() || h.staging != nil {
+		return true, nil
+	}
+	ans, err := r.server.sync(ctx, question{user: h.user, device: h.device, from: h.position, wait: waitFor})
+	if err != nil {
+		return true, r.failed(ctx, err)
+	}
+	if err := r.known(ans.Delta.History); err != nil {
+		return true, r.failed(ctx, err)
+	}
+	d := &ans.Delta
+	if d.More || d.SnapshotRequired {
+		return true, nil
+	}
+	return false, r.failed(ctx, r.change(func(w *work) error { return w.takeDelta(h.position, d.Position, d.Changes) }))
+}
+
+// nudge ends the waiting of Run, now or when it begins.
+func (r *Replica) nudge() {
+	select {
+	case r.edited <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+// failed notes an error for those who look at the status.
+func (r *Replica) failed(ctx context.Context, err error) error {
+	if err != nil {
+		r.turn(func(s *Status) { s.Phase, s.Reason = phaseOf(ctx, err), err })
+	}
+	return err
+}
+
+// lasting reports whether time does not heal an error.
+func lasting(err error) bool {
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrOtherServer) || errors.Is(err, ErrNoServer)
+}
+
+// asked returns how long the server wants to be left alone.
+func asked(err error) time.Duration {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return 0
+	}
+	for _, d := range ce.Details() {
+		if m, bad := d.Value(); bad == nil {
+			if info, ok := m.(*errdetails.RetryInfo); ok {
+				return info.GetRetryDelay().AsDuration()
+			}
+		}
+	}
+	return 0
+}
+
+// question is what a replica asks of its server in one round.
+type question struct {
+	user   events.UserID
+	device string
+	from   events.Position
+	push   *events.Event // nil: only what has changed
+	wait   time.Duration // how long an empty answer may be held
+}
