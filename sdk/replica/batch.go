@@ -114,8 +114,9 @@ type Result struct {
 type Batch struct {
 	id     BatchID
 	done   chan struct{}
-	result Result // set before done is closed
-	note   CaseID // the last case about the batch; guarded by Replica.writing
+	gone   <-chan struct{} // closed when the replica is
+	result Result          // set before done is closed
+	note   CaseID          // the last case about the batch; guarded by Replica.writing
 }
 
 // ID names the batch in this store.
@@ -126,11 +127,19 @@ func (b *Batch) ID() BatchID { return b.id }
 // Replica: after a restart look at Replica.Outbox.
 func (b *Batch) Done() <-chan struct{} { return b.done }
 
-// Wait waits for the end of the batch.
+// Wait waits for the end of the batch. ErrClosed says that the replica was closed
+// before: the batch is in its store.
 func (b *Batch) Wait(ctx context.Context) (Result, error) {
 	select {
 	case <-b.done:
 		return b.result, nil
+	default:
+	}
+	select {
+	case <-b.done:
+		return b.result, nil
+	case <-b.gone:
+		return Result{}, ErrClosed
 	case <-ctx.Done():
 		return Result{}, context.Cause(ctx)
 	}

@@ -85,6 +85,10 @@ func after(prefix events.Key) events.Key {
 func (r *Replica) Entries(q Range) ([]Entry, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	return r.entriesLocked(q)
+}
+
+func (r *Replica) entriesLocked(q Range) ([]Entry, error) {
 	if r.ended != nil {
 		return nil, r.ended
 	}

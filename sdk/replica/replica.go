@@ -96,6 +96,10 @@ type Replica struct {
 	listed   int           // how many cases there are
 	course   Status        // how it gets on with the server; the rest of it is filled in
 	turned   chan struct{} // closed when the status changes
+	watchers map[*watcher]struct{}
+
+	goneOnce sync.Once
+	gone     chan struct{} // closed when ended is set
 
 	// edited has a token when an edit has been made since Run last looked.
 	edited chan struct{}
@@ -140,7 +144,8 @@ func Open(cfg Config) (*Replica, error) {
 	r := &Replica{
 		store: cfg.Store, rules: rs, syncing: make(chan struct{}, 1), unsure: true,
 		now:     func() events.Time { return events.TimeOf(cfg.Now()) },
-		handles: make(map[BatchID]*Batch), turned: make(chan struct{}), edited: make(chan struct{}, 1),
+		handles: make(map[BatchID]*Batch), turned: make(chan struct{}), edited: make(chan struct{}, 1), watchers: make(map[*watcher]struct{}),
+		gone: make(chan struct{}),
 	}
 	if cfg.URL != "" {
 		if r.server, err = newRemote(&cfg); err != nil {
@@ -252,7 +257,7 @@ func (r *Replica) Close() error {
 	if r.ended == nil {
 		r.ended = ErrClosed
 	}
-	r.turnLocked()
+	r.endLocked()
 	r.mu.Unlock()
 	r.nudge()
 	r.syncing <- struct{}{}
@@ -266,6 +271,15 @@ func (r *Replica) Close() error {
 	}
 	r.closed = true
 	return r.store.Close()
+}
+
+// endLocked wakes all who would wait for ever.
+func (r *Replica) endLocked() {
+	r.goneOnce.Do(func() { close(r.gone) })
+	r.turnLocked()
+	for w := range r.watchers {
+		w.wakeUp()
+	}
 }
 
 func encodeHead(h *head) proto.Message {

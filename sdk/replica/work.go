@@ -22,7 +22,8 @@ type work struct {
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
-	cases   int // more than before
+	cases   int  // more than before
+	wiped   bool // nothing is left
 }
 
 // ending is what a handle will be told.
@@ -61,10 +62,14 @@ func (w *work) commit() error {
 		return err
 	}
 	r := w.Replica
-	shown := len(w.entries) > 0 || w.head.gen != r.head.gen
+	shown := len(w.entries) > 0 || w.head.gen != r.head.gen || w.wiped
 	if shown {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+	}
+	touched, err := w.touchedKeys()
+	if err != nil {
+		return err
 	}
 	if err := r.store.Apply(w.writes); err != nil {
 		if !shown {
@@ -72,12 +77,16 @@ func (w *work) commit() error {
 			defer r.mu.Unlock()
 		}
 		r.ended = fmt.Errorf("%w: %w", ErrClosed, err)
-		r.turnLocked()
+		r.endLocked()
 		return r.ended
 	}
 	if !shown {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+	}
+	if w.wiped {
+		r.ended = ErrClosed // before anyone reads what is no longer there
+		return nil
 	}
 	r.head, r.frozen = w.head, w.frozen
 	r.listed += w.cases
@@ -88,6 +97,7 @@ func (w *work) commit() error {
 	if len(w.puts) > 0 {
 		r.show(w.outbox)
 	}
+	r.tellLocked(touched)
 	for _, h := range w.opened {
 		r.handles[h.id] = h
 	}
@@ -205,7 +215,7 @@ func (w *work) append(b *batch) *Batch {
 	b.id = w.head.lastBatch
 	w.outbox = append(slices.Clip(w.outbox), b)
 	w.puts[b.id] = true
-	h := &Batch{id: b.id, done: make(chan struct{})}
+	h := &Batch{id: b.id, done: make(chan struct{}), gone: w.gone}
 	w.opened = append(w.opened, h)
 	return h
 }
