@@ -96,6 +96,7 @@ func addGroups(root *cobra.Command, a *app) {
 			newGet(a), newPut(a), newDel(a), newAdd(a), newRemove(a), newIncr(a), newLs(a), newHistory(a),
 			newExport(a), newImport(a),
 		}},
+		{"device", "A device:", []*cobra.Command{newReplica(a)}},
 		{"all", "All users:", []*cobra.Command{newWatch(a), newUsers(a), newDomains(a)}},
 	}
 	for _, g := range groups {

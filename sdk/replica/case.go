@@ -93,6 +93,10 @@ var ErrNoCase = errors.New("no such case")
 // case of CaseParked or CaseRefused.
 var ErrNotWaiting = errors.New("the edit of this case does not wait")
 
+// ErrWaiting is returned for the acknowledgement of a case whose edit waits: retry or
+// discard it.
+var ErrWaiting = errors.New("the edit of this case waits: retry or discard it")
+
 // Cases lists what did not take effect as it was meant, oldest first.
 func (r *Replica) Cases() ([]Case, error) {
 	var cs []Case
@@ -136,7 +140,7 @@ func (r *Replica) readCase(id CaseID) (Case, error) {
 func (r *Replica) Acknowledge(id CaseID) error {
 	return r.endCase(id, func(_ *work, c *Case) error {
 		if c.waits() {
-			return fmt.Errorf("case %d is %v: retry or discard it", id, c.Kind)
+			return fmt.Errorf("case %d is %v: %w", id, c.Kind, ErrWaiting)
 		}
 		return nil
 	})
