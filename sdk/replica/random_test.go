@@ -19,8 +19,8 @@ var (
 )
 
 // Devices of one user edit while they are offline, over a network that loses
-// requests and answers; they restart, the server does, a backend writes between
-// them. Each edit leaves a word in a list of its device that no other edit touches,
+// requests and answers; they restart, half of them as after a power cut, the server
+// does, a backend writes between them. Each edit leaves a word in a list of its device that no other edit touches,
 // and counts a counter up, along with puts and deletes that are guarded. In the end:
 //
 //   - every device shows what the server has, and has nothing left to send
@@ -73,6 +73,9 @@ func (r *random) run() {
 		rules := []replica.Rule{{Pattern: "own/**"}, {Pattern: "**", Resolve: resolvers[r.rng.IntN(len(resolvers))]}}
 		r.devices = append(r.devices, openOver(r.t, r.node, lossy(), "ann", rules...))
 		r.words = append(r.words, make(map[string]bool))
+		if r.rng.IntN(2) == 0 {
+			r.devices[len(r.devices)-1].crashing(r.rng)
+		}
 	}
 	for range 60 {
 		r.step(r.rng.IntN(len(r.devices)))

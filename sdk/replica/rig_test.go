@@ -2,10 +2,12 @@ package replica_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"connectrpc.com/connect"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalvdb/dalvdb/events"
@@ -20,6 +22,9 @@ type device struct {
 	t     testing.TB
 	cfg   replica.Config
 	store *kept
+
+	disk *vfs.MemFS // not nil: where the store is
+	rng  *rand.Rand
 }
 
 // kept is a store that outlives its replica.
@@ -55,9 +60,34 @@ func openOver(t testing.TB, n *nodetest.Node, over connect.HTTPClient, user even
 	return d
 }
 
+// crashing puts the replica on a disk of its own that can lose what is not synced.
+func (d *device) crashing(rng *rand.Rand) {
+	d.t.Helper()
+	d.disk, d.rng = vfs.NewCrashableMem(), rng
+	d.store = nil
+	d.reopen()
+}
+
+// crash leaves the disk as a power cut does, and opens the store that is on it.
+func (d *device) crash() {
+	d.t.Helper()
+	after := d.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: d.rng.IntN(101), RNG: d.rng})
+	if d.store != nil {
+		must(d.t, d.store.Store.Close()) // of the life before
+	}
+	d.disk = after
+	store, err := replica.OpenStoreOn("store", d.disk)
+	must(d.t, err)
+	d.store = &kept{store}
+	d.t.Cleanup(func() { _ = store.Close() }) // may have been closed by a crash
+}
+
 // reopen opens the replica again, as after a crash: what is in memory is gone.
 func (d *device) reopen() {
 	d.t.Helper()
+	if d.disk != nil {
+		d.crash()
+	}
 	d.cfg.Store = d.store
 	r, err := replica.Open(d.cfg)
 	must(d.t, err)

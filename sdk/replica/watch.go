@@ -113,14 +113,9 @@ func (w *work) touchedKeys() (map[events.Key]struct{}, error) {
 	for k := range w.entries {
 		keys[k] = struct{}{}
 	}
-	for _, bs := range [][]*batch{w.Replica.outbox, w.outbox} {
-		for _, b := range bs {
-			if _, ok := w.puts[b.id]; !ok {
-				continue
-			}
-			for i := range b.ops {
-				keys[b.ops[i].Key] = struct{}{}
-			}
+	for _, b := range w.changed {
+		for i := range b.ops {
+			keys[b.ops[i].Key] = struct{}{}
 		}
 	}
 	if w.head.gen == w.Replica.head.gen || len(w.watchers) == 0 {

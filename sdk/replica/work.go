@@ -18,7 +18,9 @@ type work struct {
 
 	gen     uint32                       // under which entries are read and written
 	entries map[events.Key]*events.Entry // changed here
-	puts    map[BatchID]bool             // batches that changed here: false, they go
+	puts    map[BatchID]*batch           // batches that changed here; nil: they go
+	changed []*batch                     // as they were, and as they are
+	moved   bool                         // the outbox has not just become longer
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
@@ -41,7 +43,7 @@ func (r *Replica) change(prepare func(*work) error) error {
 	}
 	w := &work{
 		Replica: r, head: r.head, outbox: r.outbox, frozen: r.frozen, gen: r.head.gen,
-		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]bool),
+		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]*batch),
 	}
 	if err := prepare(w); err != nil {
 		return err
@@ -95,7 +97,7 @@ func (w *work) commit() error {
 		r.nudge()
 	}
 	if len(w.puts) > 0 {
-		r.show(w.outbox)
+		r.show(w.outbox, w.moved)
 	}
 	r.tellLocked(touched)
 	for _, h := range w.opened {
@@ -112,16 +114,16 @@ func (w *work) commit() error {
 }
 
 // show puts an outbox in the place of the one that readers see. Most often a batch
-// has been added to it.
-func (r *Replica) show(outbox []*batch) {
-	n := len(r.outbox)
-	if len(outbox) == n+1 && slices.Equal(outbox[:n], r.outbox) {
-		b := outbox[n]
-		for _, k := range b.keys() {
-			r.touching[k] = append(slices.Clip(r.touching[k]), b)
-		}
-	} else {
+// has been added to it, and nothing moved.
+func (r *Replica) show(outbox []*batch, moved bool) {
+	if moved {
 		r.touching = touched(outbox)
+	} else {
+		for _, b := range outbox[len(r.outbox):] {
+			for _, k := range b.keys() {
+				r.touching[k] = append(r.touching[k], b)
+			}
+		}
 	}
 	r.outbox = outbox
 }
@@ -148,14 +150,7 @@ func (w *work) encode() error {
 			return err
 		}
 	}
-	left := make(map[BatchID]*batch, len(w.puts))
-	if len(w.puts) > 0 {
-		for _, b := range w.outbox {
-			left[b.id] = b
-		}
-	}
-	for id := range w.puts {
-		b := left[id]
+	for id, b := range w.puts {
 		if b == nil {
 			w.delete(batchKey(int64(id)))
 			continue
@@ -213,8 +208,9 @@ func overlay(k events.Key, vs []events.Value, batches []*batch) []events.Value {
 func (w *work) append(b *batch) *Batch {
 	w.head.lastBatch++
 	b.id = w.head.lastBatch
-	w.outbox = append(slices.Clip(w.outbox), b)
-	w.puts[b.id] = true
+	w.outbox = append(w.outbox, b) // behind what readers see, also where they share the array
+	w.puts[b.id] = b
+	w.changed = append(w.changed, b)
 	h := &Batch{id: b.id, done: make(chan struct{}), gone: w.gone}
 	w.opened = append(w.opened, h)
 	return h
@@ -222,16 +218,20 @@ func (w *work) append(b *batch) *Batch {
 
 // replace puts a batch in the place of the one at an index.
 func (w *work) replace(i int, b *batch) {
+	w.moved = true
+	w.changed = append(w.changed, w.outbox[i], b)
 	w.outbox = slices.Clone(w.outbox)
 	w.outbox[i] = b
-	w.puts[b.id] = true
+	w.puts[b.id] = b
 }
 
 // remove takes a batch out of the outbox.
 func (w *work) remove(i int) {
 	b := w.outbox[i]
+	w.moved = true
+	w.changed = append(w.changed, b)
 	w.outbox = slices.Concat(w.outbox[:i], w.outbox[i+1:])
-	w.puts[b.id] = true
+	w.puts[b.id] = nil
 }
 
 // list writes a case.
