@@ -3,6 +3,7 @@ package replica_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -338,4 +339,42 @@ func TestStoreBelongs(t *testing.T) {
 	if _, err := replica.Open(d.cfg); !errors.Is(err, replica.ErrOtherUser) {
 		t.Fatalf("got %v", err)
 	}
+}
+
+// The server acknowledges an edit and is put back to an older copy of its disk before
+// it has shown it. The edit is not silently gone: it waits for the application.
+func TestServerLosesWhatItAccepted(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	serverWrites(t, n, "ann", put("a", "1"))
+	old := n.CopyDisk()
+	c := &cutter{next: n.Transport(nodetest.HTTP1)}
+	d := openOver(t, n, c, "ann")
+	d.sync()
+	for i := range 40 { // more than one answer holds
+		v := make([]byte, 200<<10)
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(v) // never fails; it cannot be compressed
+		serverWrites(t, n, "ann", events.Put(events.Key(fmt.Sprintf("big/%02d", i)), events.Data(v)))
+	}
+	b := d.edit(put("mine", "1"))
+	c.bytes, c.path = 1<<20, "/Watch"
+	if err := d.Sync(t.Context()); err == nil {
+		t.Fatal("nothing was cut")
+	}
+	if d.fate(b) != replica.FateAccepted || !d.Outbox()[0].Accepted {
+		t.Fatalf("outbox %+v", d.Outbox())
+	}
+	n.Stop(t)
+	must(t, n.PutDisk(old))
+	n.Start(t)
+	c.bytes = 0
+	d.sync()
+	d.shows(values{"a": list("1")})
+	cs := d.cases()
+	if len(cs) != 1 || cs[0].Kind != replica.CaseParked || cs[0].Ops[0].Key != "mine" {
+		t.Fatalf("cases %+v", cs)
+	}
+	_, err := d.Retry(cs[0].ID)
+	must(t, err)
+	d.sync()
+	d.shows(values{"a": list("1"), "mine": list("1")})
 }

@@ -177,7 +177,7 @@ func (s *settling) resolve(b *batch, conflicts []Conflict) (*batch, error) {
 	case hold:
 		return nil, s.park(b, &Case{Kind: CaseParked, Conflicts: conflicts, Reason: reason})
 	case takeServer:
-		c := s.caseOf(b, &Case{Kind: CaseWithdrawn, Conflicts: conflicts})
+		c := caseOf(b, &Case{Kind: CaseWithdrawn, Conflicts: conflicts})
 		if err := s.list(c); err != nil {
 			return nil, err
 		}
@@ -213,7 +213,7 @@ func (s *settling) changed(b *batch, conflicts []Conflict, answers []Answer) (*b
 			next.ops = append(next.ops, answers[i].ops...)
 		}
 	}
-	c := s.caseOf(b, &Case{Kind: CaseChanged, Conflicts: conflicts})
+	c := caseOf(b, &Case{Kind: CaseChanged, Conflicts: conflicts})
 	if err := s.list(c); err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func (s *settling) changed(b *batch, conflicts []Conflict, answers []Answer) (*b
 
 // park takes a batch out of the outbox to wait for the application.
 func (s *settling) park(b *batch, c *Case) error {
-	c = s.caseOf(b, c)
+	c = caseOf(b, c)
 	if err := s.list(c); err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (s *settling) park(b *batch, c *Case) error {
 	return s.passGhost(b)
 }
 
-func (s *settling) caseOf(b *batch, c *Case) *Case {
+func caseOf(b *batch, c *Case) *Case {
 	c.Batch, c.Ops, c.Made, c.guards, c.meta = b.id, b.ops, b.time, b.guards, b.meta
 	return c
 }

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,17 +14,19 @@ import (
 	"github.com/dalvdb/dalvdb/internal/system/nodetest"
 )
 
-// cutter ends the answers of snapshots after so many bytes, unless that is 0.
+// cutter ends the answers of snapshots, or of another path, after so many bytes,
+// unless that is 0.
 type cutter struct {
 	next  http.RoundTripper
 	bytes int64
+	path  string
 	cut   int // how many were
 	asked int // how many snapshots were
 }
 
 func (c *cutter) Do(req *http.Request) (*http.Response, error) {
 	res, err := c.next.RoundTrip(req)
-	if err != nil || !strings.HasSuffix(req.URL.Path, "/Snapshot") {
+	if err != nil || !strings.HasSuffix(req.URL.Path, cmp.Or(c.path, "/Snapshot")) {
 		return res, err
 	}
 	if c.asked++; c.bytes > 0 {

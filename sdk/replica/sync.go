@@ -57,7 +57,7 @@ func (r *Replica) seize(ctx context.Context) (release func(), err error) {
 }
 
 func (r *Replica) syncAll(ctx context.Context) error {
-	rejected := 0
+	rejected, unshown := 0, 0
 	for {
 		if err := r.usable(); err != nil {
 			return err
@@ -82,7 +82,41 @@ func (r *Replica) syncAll(ctx context.Context) error {
 		if r.quiet() {
 			return nil
 		}
+		if !r.awaitsShown() {
+			unshown = 0
+		} else if unshown++; unshown > unshownMax {
+			if err := r.change((*work).parkUnshown); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// unshownMax is how many pulls in a row may leave out what the server has accepted.
+// None does: each is of a state at or after the verdict.
+const unshownMax = 3
+
+// awaitsShown reports whether the server has not shown yet what it has accepted.
+func (r *Replica) awaitsShown() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.outbox) > 0 && r.outbox[0].accepted > 0
+}
+
+// parkUnshown lets edits wait for the application that the server has accepted and
+// does not show: it was put back to an older state, and has lost them. It would not
+// know the last push under this name either, so that the replica takes another.
+func (w *work) parkUnshown() error {
+	w.head.device, w.head.after = newDevice(), events.PushID{}
+	for len(w.outbox) > 0 && w.outbox[0].accepted > 0 {
+		b := w.outbox[0]
+		reason := fmt.Sprintf("the server accepted it at offset %d and does not show it: it may have lost it", b.accepted)
+		if err := w.list(caseOf(b, &Case{Kind: CaseParked, Reason: reason})); err != nil {
+			return err
+		}
+		w.remove(0)
+	}
+	return w.settle(nil)
 }
 
 // rejectedMax is how many rejections in a row one Sync takes: each may be of a key
