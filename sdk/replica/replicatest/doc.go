@@ -1,5 +1,14 @@
-// Package replicatest holds what every store of a replica must keep.
+// Package replicatest is for tests of replicas, and of applications that have one.
 //
-// What comes in: a way to open a store. What goes out: subtests named for
-// promises. It is imported by tests only.
+// What comes in: a test, and for TestStore a way to open a store.
+//
+// What goes out: a whole server in the process of the test (NewServer), with
+// replicas and services that speak to it, and whose network can be taken away; and
+// what every store of a replica must keep, as subtests named for promises
+// (TestStore).
+//
+// What it promises: all of the server but its log is what "dalvdb serve" runs, and
+// nothing of it is left when the test has ended.
+//
+// What it refuses to do: be imported by anything but tests.
 package replicatest
