@@ -99,6 +99,11 @@ var ErrWaiting = errors.New("the edit of this case waits: retry or discard it")
 
 // Cases lists what did not take effect as it was meant, oldest first.
 func (r *Replica) Cases() ([]Case, error) {
+	r.mu.RLock() // the store is not closed meanwhile
+	defer r.mu.RUnlock()
+	if r.ended != nil {
+		return nil, r.ended
+	}
 	var cs []Case
 	var bad error
 	lower, upper := kindRange(rowCase)

@@ -119,7 +119,13 @@ func goldenRows() []goldenRow {
 		row("entry", entry, func(e events.Entry) proto.Message { return encodeEntry(&e) },
 			func(m *storepb.Entry) (events.Entry, error) { return decodeEntry("key", m), nil }),
 		row("batch", full, func(b *batch) proto.Message { return encodeBatch(b) }, func(m *storepb.Batch) (*batch, error) { return decodeBatch(9, m), nil }),
-		row("push", push, func(p *frozenPush) proto.Message { return encodePush(p) }, decodePush),
+		row("push", push, func(p *frozenPush) proto.Message {
+			m, err := encodePush(p)
+			if err != nil {
+				panic(err)
+			}
+			return m
+		}, decodePush),
 		row("case", refused, func(c *Case) proto.Message { return encodeCase(c) }, func(m *storepb.Case) (*Case, error) {
 			c := decodeCase(5, m)
 			return &c, nil

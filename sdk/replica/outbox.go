@@ -44,7 +44,7 @@ func (r *Replica) Cancel(id BatchID) error {
 		switch {
 		case i < 0:
 			return fmt.Errorf("batch %d: %w", id, ErrNoBatch)
-		case w.outbox[i].accepted > 0 || w.frozen.has(id):
+		case w.outbox[i].accepted > 0 || w.frozen.has(id) || id <= w.head.forked:
 			return fmt.Errorf("batch %d: %w", id, ErrInFlight)
 		}
 		w.remove(i)

@@ -68,11 +68,27 @@ var errWhole = errors.New("the delta is whole")
 
 // takeParts takes a delta that does not fit one answer.
 func (r *Replica) takeParts(ctx context.Context, asked events.Position) error {
+	at, changes, err := r.readParts(ctx, asked)
+	if errors.Is(err, errSnapshot) {
+		return r.takeSnapshot(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return r.change(func(w *work) error {
+		if err := w.takeDelta(asked, at, changes); err != nil {
+			return err
+		}
+		return w.settle(nil)
+	})
+}
+
+// readParts returns a delta that does not fit one answer, or errSnapshot.
+func (r *Replica) readParts(ctx context.Context, from events.Position) (at events.Position, changes []events.Change, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h, _ := r.look()
-	var changes []events.Change
-	err := r.server.watch(ctx, h.user, h.device, asked, func(p *events.WatchPart) error {
+	err = r.server.watch(ctx, h.user, h.device, from, func(p *events.WatchPart) error {
 		if err := r.known(p.History); err != nil {
 			return err
 		}
@@ -80,29 +96,18 @@ func (r *Replica) takeParts(ctx context.Context, asked events.Position) error {
 			return errSnapshot
 		}
 		changes = append(changes, p.Changes...)
-		if p.Position.IsZero() {
+		if at = p.Position; at.IsZero() {
 			return nil
-		}
-		err := r.change(func(w *work) error {
-			if err := w.takeDelta(asked, p.Position, changes); err != nil {
-				return err
-			}
-			return w.settle(nil)
-		})
-		if err != nil {
-			return err
 		}
 		return errWhole
 	})
 	switch {
 	case errors.Is(err, errWhole):
-		return nil
-	case errors.Is(err, errSnapshot):
-		return r.takeSnapshot(ctx)
+		return at, changes, nil
 	case err == nil:
-		return errors.New("a watch that ended before the delta was whole")
+		err = errors.New("a watch that ended before the delta was whole")
 	}
-	return err
+	return at, nil, err
 }
 
 // errSnapshot says that no delta can be given.
@@ -192,21 +197,29 @@ func (r *Replica) completeStaging(ctx context.Context) error {
 	if err := r.known(ans.Delta.History); err != nil {
 		return err
 	}
-	d := &ans.Delta
-	if d.SnapshotRequired || d.More { // it took so long that it is not worth going on
-		if err := r.change((*work).stage); err != nil {
-			return err
-		}
-		return errors.New("a snapshot took too long and begins again")
+	at, changes, err := ans.Delta.Position, ans.Delta.Changes, error(nil)
+	switch {
+	case ans.Delta.SnapshotRequired:
+		err = errSnapshot
+	case ans.Delta.More:
+		at, changes, err = r.readParts(ctx, h.staging.position)
+	case at.IsZero():
+		err = errors.New("changes without a position")
+	}
+	if errors.Is(err, errSnapshot) { // it took so long that what it began with is forgotten
+		return errors.Join(r.change((*work).stage), errors.New("a snapshot took too long and begins again"))
+	}
+	if err != nil {
+		return err
 	}
 	return r.change(func(w *work) error {
 		w.gen++
-		for i := range d.Changes {
-			if err := w.takeChange(&d.Changes[i]); err != nil {
+		for i := range changes {
+			if err := w.takeChange(&changes[i]); err != nil {
 				return err
 			}
 		}
-		return w.unstage(d.Position)
+		return w.unstage(at)
 	})
 }
 

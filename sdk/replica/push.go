@@ -14,6 +14,11 @@ import (
 type frozenPush struct {
 	event   *events.Event
 	batches []BatchID
+
+	// takesBack is the id of an earlier push, when this one is empty and asks what
+	// became of that: accepted says that it has not taken effect and never will,
+	// forked by its id that it has. Then batches are those that it had.
+	takesBack events.PushID
 }
 
 // has reports whether a batch is in the push, if there is one.
@@ -76,20 +81,38 @@ func (w *work) freeze() error {
 		}
 		p.batches = append(p.batches, b.id)
 	}
-	w.head.seq++
-	ev.Push = events.Push{Seq: w.head.seq, After: w.head.after}
-	_, _ = rand.Read(ev.Push.ID[:]) // never fails
+	w.name(ev)
 	ev.Log = w.head.position.Log
 	w.frozen = p
 	return nil
 }
 
-func encodePush(p *frozenPush) *storepb.Push {
+// name gives a push the next name of this device.
+func (w *work) name(ev *events.Event) {
+	w.head.seq++
+	ev.Push = events.Push{Seq: w.head.seq, After: w.head.after}
+	_, _ = rand.Read(ev.Push.ID[:]) // never fails
+}
+
+// takeBack freezes an empty push in the place of one that the server refuses now, and
+// may have accepted before.
+func (w *work) takeBack(p *frozenPush) error {
+	ev := &events.Event{User: p.event.User, Writer: p.event.Writer}
+	w.name(ev)
+	w.frozen = &frozenPush{event: ev, batches: p.batches, takesBack: p.event.Push.ID}
+	return nil
+}
+
+func encodePush(p *frozenPush) (*storepb.Push, error) {
 	record, err := events.EncodeRecord(&events.Record{FoldVersion: events.FoldVersion, Event: p.event})
 	if err != nil {
-		panic(fmt.Sprintf("a push of ours cannot be encoded: %v", err)) // its parts have been checked one by one
+		return nil, fmt.Errorf("encode push: %w", err)
 	}
-	return &storepb.Push{Record: record, Batches: each(p.batches, func(id BatchID) int64 { return int64(id) })}
+	m := &storepb.Push{Record: record, Batches: each(p.batches, func(id BatchID) int64 { return int64(id) })}
+	if !p.takesBack.IsZero() {
+		m.TakesBack = p.takesBack[:]
+	}
+	return m, nil
 }
 
 func decodePush(m *storepb.Push) (*frozenPush, error) {
@@ -97,5 +120,7 @@ func decodePush(m *storepb.Push) (*frozenPush, error) {
 	if err != nil || rec.Event == nil {
 		return nil, fmt.Errorf("push: %w", errRow)
 	}
-	return &frozenPush{event: rec.Event, batches: each(m.GetBatches(), func(n int64) BatchID { return BatchID(n) })}, nil
+	p := &frozenPush{event: rec.Event, batches: each(m.GetBatches(), func(n int64) BatchID { return BatchID(n) })}
+	copy(p.takesBack[:], m.GetTakesBack())
+	return p, nil
 }

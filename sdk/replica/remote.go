@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -48,6 +49,26 @@ type refusedError struct{ err error }
 func (e *refusedError) Error() string { return e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
+// A notSentError is an error that was met before anything was sent.
+type notSentError struct{ err error }
+
+func (e *notSentError) Error() string { return e.err.Error() }
+func (e *notSentError) Unwrap() error { return e.err }
+
+// notSent reports whether an error says for certain that a push was not looked at.
+func notSent(err error) bool {
+	var before *notSentError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &before), errors.As(err, &op) && op.Op == "dial":
+		return true
+	case !connect.IsWireError(err):
+		return false
+	}
+	code := connect.CodeOf(err) // the token is looked at first
+	return code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied
+}
+
 // remote is a server over Connect.
 type remote struct {
 	rpc dalvdbv1connect.ReplicaServiceClient
@@ -82,7 +103,7 @@ func (c carrier) Do(req *http.Request) (*http.Response, error) {
 	if c.token != nil {
 		token, err := c.token(req.Context())
 		if err != nil {
-			return nil, fmt.Errorf("token: %w", err)
+			return nil, &notSentError{fmt.Errorf("token: %w", err)}
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -96,6 +117,8 @@ func (r *remote) sync(ctx context.Context, q question) (wire.Synced, error) {
 	if q.push != nil {
 		m.Push = wire.EncodePush(q.push)
 	}
+	ctx, cancel := context.WithTimeout(ctx, q.wait+attemptMax)
+	defer cancel()
 	res, err := r.rpc.Sync(ctx, connect.NewRequest(m))
 	if err != nil {
 		return wire.Synced{}, answered(err)

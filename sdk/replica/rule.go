@@ -43,6 +43,12 @@ func newConflict(k events.Key, base, local []events.Value, server events.Entry) 
 	return Conflict{Key: k, Base: base, Local: local, Server: server, Same: slices.Equal(local, server.Values)}
 }
 
+// clone returns the conflict with slices of its own.
+func (c Conflict) clone() Conflict {
+	c.Base, c.Local, c.Server.Values = slices.Clone(c.Base), slices.Clone(c.Local), slices.Clone(c.Server.Values)
+	return c
+}
+
 // A Resolver decides a conflict. It is called while the replica is being changed,
 // so that it may look at nothing but the conflict, must not call the replica, and
 // should be quick. When an edit has several conflicts, each key's Resolver is asked:

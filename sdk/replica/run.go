@@ -18,12 +18,17 @@ const (
 	// after which proxies commonly give up.
 	waitFor = 50 * time.Second
 
-	// attemptMax bounds one attempt: what is behind it is a dead connection.
-	attemptMax = waitFor + 20*time.Second
+	// attemptMax bounds one round, besides what the server was asked to wait: what is
+	// behind it is a dead connection.
+	attemptMax = 30 * time.Second
 
 	// holdMin is how long the wait for changes takes at least: where they come faster
-	// they come together.
-	holdMin = 100 * time.Millisecond
+	// they come together. Where nothing came the server had no room to hold the answer
+	// back, and is asked again only after holdNothing.
+	holdMin     = 100 * time.Millisecond
+	holdNothing = 5 * time.Second
+
+	askedMost = 5 * time.Minute // what a server can ask a replica to wait
 
 	backoffFirst = 200 * time.Millisecond
 	backoffMost  = 60 * time.Second
@@ -41,7 +46,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	for {
 		var err error
 		if behind || !r.quiet() {
-			err = r.Sync(ctx)
+			err = r.syncNow(ctx)
 		}
 		if err == nil {
 			behind, err = r.await(ctx)
@@ -58,7 +63,8 @@ func (r *Replica) Run(ctx context.Context) error {
 		}
 		behind = true
 		select {
-		case <-time.After(max(pauses.NextBackOff(), asked(err))):
+		case <-time.After(max(pauses.NextBackOff(), min(asked(err), askedMost))):
+		case <-r.gone:
 		case <-ctx.Done():
 		}
 	}
@@ -67,28 +73,24 @@ func (r *Replica) Run(ctx context.Context) error {
 // await waits for something to sync: a change on the server, which it takes in, or an
 // edit. behind says that there is more to take than it could.
 func (r *Replica) await(ctx context.Context) (behind bool, err error) {
-	asking, cancel := context.WithTimeout(ctx, attemptMax)
+	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began := time.Now()
-	type polled struct {
-		behind bool
-		err    error
-	}
 	done := make(chan polled, 1)
-	go func() {
-		behind, err := r.poll(asking)
-		done <- polled{behind, err}
-	}()
+	go func() { done <- r.poll(asking) }()
+	var p polled
 	select {
-	case p := <-done:
-		behind, err = p.behind, p.err
+	case p = <-done:
 	case <-r.edited:
 		cancel() // an edit goes out now; what the server would have said comes with the answer
 		<-done
 		return true, nil
 	}
-	// A server that has no room to hold the answer back gives it at once.
-	if early := holdMin - time.Since(began); err == nil && early > 0 {
+	hold := holdMin
+	if !p.changed {
+		hold = holdNothing
+	}
+	if early := hold - time.Since(began); p.err == nil && !p.behind && early > 0 {
 		select {
 		case <-time.After(early):
 		case <-r.edited:
@@ -96,35 +98,43 @@ func (r *Replica) await(ctx context.Context) (behind bool, err error) {
 		case <-ctx.Done():
 		}
 	}
-	return behind, err
+	return p.behind, p.err
+}
+
+// polled is what came of waiting for a change.
+type polled struct {
+	behind  bool // there is more than one answer holds
+	changed bool
+	err     error
 }
 
 // poll asks for changes and waits for the first.
-func (r *Replica) poll(ctx context.Context) (behind bool, err error) {
+func (r *Replica) poll(ctx context.Context) polled {
 	release, err := r.seize(ctx)
 	if err != nil {
-		return false, err
+		return polled{err: err}
 	}
 	defer release()
 	if err := r.usable(); err != nil {
-		return false, err
+		return polled{err: err}
 	}
 	h, _ := r.look()
 	if h.position.IsZero() || h.staging != nil {
-		return true, nil
+		return polled{behind: true}
 	}
 	ans, err := r.server.sync(ctx, question{user: h.user, device: h.device, from: h.position, wait: waitFor})
-	if err != nil {
-		return true, r.failed(ctx, err)
+	if err == nil {
+		err = r.known(ans.Delta.History)
 	}
-	if err := r.known(ans.Delta.History); err != nil {
-		return true, r.failed(ctx, err)
+	if err != nil {
+		return polled{err: r.failed(ctx, err)}
 	}
 	d := &ans.Delta
 	if d.More || d.SnapshotRequired {
-		return true, nil
+		return polled{behind: true}
 	}
-	return false, r.failed(ctx, r.change(func(w *work) error { return w.takeDelta(h.position, d.Position, d.Changes) }))
+	err = r.change(func(w *work) error { return w.takeDelta(h.position, d.Position, d.Changes) })
+	return polled{changed: len(d.Changes) > 0, err: r.failed(ctx, err)}
 }
 
 // nudge ends the waiting of Run, now or when it begins.

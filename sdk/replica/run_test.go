@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,6 +93,45 @@ func TestSyncBesideRun(t *testing.T) {
 	}
 }
 
+// Where nothing happens nothing is asked: one request waits at the server.
+func TestRunIsQuiet(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	c := &requestCount{next: n.Transport(nodetest.HTTP1)}
+	d := openOver(t, n, c, "ann")
+	running(t, d)
+	until(t, d, "live", func(s replica.Status) bool { return s.Phase == replica.PhaseLive })
+	for range 20 {
+		serverWrites(t, n, "bob", put("a", "1")) // others do much meanwhile
+	}
+	if got := c.requests.Load(); got > 5 {
+		t.Fatalf("%d requests", got)
+	}
+}
+
+type requestCount struct {
+	next     http.RoundTripper
+	requests atomic.Int64
+}
+
+func (c *requestCount) Do(req *http.Request) (*http.Response, error) {
+	c.requests.Add(1)
+	return c.next.RoundTrip(req)
+}
+
+// Close ends Run where it waits for its next attempt, too.
+func TestCloseEndsBackoff(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	d := open(t, n, "ann")
+	n.Stop(t)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(t.Context()) }()
+	until(t, d, "offline", func(s replica.Status) bool { return s.Reason != nil })
+	must(t, d.Close())
+	if err := <-ended; !errors.Is(err, replica.ErrClosed) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 // A token that is not taken is asked for again; edits wait.
 func TestRunNeedsAuth(t *testing.T) {
 	n := nodetest.New(t, nodetest.Options{})
@@ -131,6 +171,9 @@ func TestRunEnds(t *testing.T) {
 		t.Fatalf("got %v, %+v", err, d.Status())
 	}
 	if _, _, err := d.Get("a"); !errors.Is(err, replica.ErrClosed) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := d.Cases(); !errors.Is(err, replica.ErrClosed) {
 		t.Fatalf("got %v", err)
 	}
 	if _, err := d.Update(func(tx *replica.Tx) error { tx.Increment("a", 1); return nil }); !errors.Is(err, replica.ErrClosed) {

@@ -141,15 +141,26 @@ func (s *settling) decide(b *batch, r refusal) (*batch, error) {
 // Increments never count as shown.
 func (s *settling) doubt(b *batch) error {
 	shown := !slices.ContainsFunc(b.ops, func(op events.Op) bool { return op.Kind == events.OpIncrement })
+	var conflicts []Conflict
 	for _, k := range b.keys() {
 		vs, err := s.at(k)
 		if err != nil {
 			return err
 		}
 		shown = shown && slices.Equal(vs, b.on(k, vs))
+		server, err := s.synced(k)
+		if err != nil {
+			return err
+		}
+		base := vs
+		if i := slices.IndexFunc(b.guards, func(g guard) bool { return g.key == k }); i >= 0 {
+			base = b.guards[i].seen
+		}
+		server.Values = vs
+		conflicts = append(conflicts, newConflict(k, base, b.on(k, base), server))
 	}
 	if !shown {
-		return s.park(b, &Case{Kind: CaseParked, Reason: "the server knows another copy of this device: the edit may have taken effect already"})
+		return s.park(b, &Case{Kind: CaseParked, Conflicts: conflicts, Reason: "the server knows another copy of this device: the edit may have taken effect already"})
 	}
 	s.end(b.id, Result{Fate: FateAccepted, Position: s.head.position})
 	return nil
@@ -162,7 +173,7 @@ func (s *settling) resolve(b *batch, conflicts []Conflict) (*batch, error) {
 	reason := ""
 	for i := range conflicts {
 		rule := s.rules.of(conflicts[i].Key)
-		answers[i] = rule.resolve(conflicts[i])
+		answers[i] = rule.resolve(conflicts[i].clone()) // what it is shown, it may change
 		if answers[i].kind == instead {
 			if reason = misplaced(&answers[i], conflicts[i].Key); reason != "" {
 				answers[i] = Hold()
@@ -213,11 +224,14 @@ func (s *settling) changed(b *batch, conflicts []Conflict, answers []Answer) (*b
 			next.ops = append(next.ops, answers[i].ops...)
 		}
 	}
+	if err := checkSize(&next); err != nil {
+		return nil, s.park(b, &Case{Kind: CaseParked, Conflicts: conflicts, Reason: "what the resolvers make of it is too large: " + err.Error()})
+	}
 	c := caseOf(b, &Case{Kind: CaseChanged, Conflicts: conflicts})
 	if err := s.list(c); err != nil {
 		return nil, err
 	}
-	s.note(b.id, c.ID)
+	s.notes[b.id] = c.ID
 	if len(next.ops) == 0 {
 		// The server already has what the edit is for.
 		s.end(b.id, Result{Fate: FateAccepted, Position: s.head.position, Case: c.ID})
@@ -243,11 +257,4 @@ func (s *settling) park(b *batch, c *Case) error {
 func caseOf(b *batch, c *Case) *Case {
 	c.Batch, c.Ops, c.Made, c.guards, c.meta = b.id, b.ops, b.time, b.guards, b.meta
 	return c
-}
-
-// note keeps the case of a batch that goes on for those who wait for it.
-func (w *work) note(id BatchID, c CaseID) {
-	if h := w.handles[id]; h != nil {
-		h.note = c
-	}
 }

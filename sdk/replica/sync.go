@@ -25,6 +25,10 @@ var (
 // calls one runs at a time.
 func (r *Replica) Sync(ctx context.Context) error {
 	r.nudge() // or else Run would wait for the server first
+	return r.syncNow(ctx)
+}
+
+func (r *Replica) syncNow(ctx context.Context) error {
 	release, err := r.seize(ctx)
 	if err != nil {
 		return err
@@ -162,15 +166,16 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	if push != nil {
 		q.push = push.event
 	}
+	fresh := !r.unsure // no earlier attempt can have arrived
+	r.unsure = true    // until what comes back is in the store
 	ans, err := r.server.sync(ctx, q)
 	if err != nil {
-		return nil, r.unanswered(push, err)
+		return nil, r.unanswered(push, fresh, err)
 	}
 	if err := r.known(ans.Delta.History); err != nil {
 		return nil, err
 	}
 	if push != nil && ans.Verdict == nil {
-		r.unsure = true
 		return nil, errors.New("an answer without a verdict on the push")
 	}
 	d := &ans.Delta
@@ -196,22 +201,34 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	return ans.Verdict, nil
 }
 
-// unanswered says what an error means for the push that was sent.
-func (r *Replica) unanswered(push *frozenPush, err error) error {
+// unanswered says what an error means for the push that was sent. fresh says that no
+// earlier attempt can have arrived: then one that is refused has not taken effect, and
+// else it must be taken back before anything else is made of it.
+func (r *Replica) unanswered(push *frozenPush, fresh bool, err error) error {
 	if push == nil {
 		return err
 	}
 	var forked *forkedError
 	var refused *refusedError
 	switch {
+	case errors.As(err, &forked) && !push.takesBack.IsZero() && forked.id == push.takesBack:
+		return r.change(func(w *work) error {
+			w.accept(push.batches, forked.id, events.Position{Log: w.head.position.Log, Partition: w.head.position.Partition, Offset: forked.offset})
+			return nil
+		})
 	case errors.As(err, &forked):
 		return r.change((*work).fork)
-	case errors.As(err, &refused) && !r.unsure:
+	case errors.As(err, &refused) && !push.takesBack.IsZero():
+		return err // an empty push is refused by nobody
+	case errors.As(err, &refused) && !fresh:
+		return r.change(func(w *work) error { return w.takeBack(push) })
+	case errors.As(err, &refused):
 		return r.change(func(w *work) error {
 			return w.settle(w.fallApart(push, refusal{is: true, reason: refused.Error()}))
 		})
+	case notSent(err):
+		r.unsure = !fresh
 	}
-	r.unsure = true
 	return err
 }
 
@@ -241,26 +258,22 @@ func (w *work) rule(push *frozenPush, v *wire.Verdict) (map[BatchID]refusal, err
 	}
 	switch v.Outcome {
 	case events.Accepted:
-		w.head.after = push.event.Push.ID
-		w.frozen = nil
-		for i, b := range w.outbox {
-			if !slices.Contains(push.batches, b.id) {
-				continue
-			}
-			accepted := *b
-			accepted.accepted = v.Position.Offset
-			w.replace(i, &accepted)
-			res := Result{Fate: FateAccepted, Position: v.Position}
-			if h := w.handles[b.id]; h != nil {
-				res.Case = h.note
-			}
-			w.end(b.id, res)
+		if push.takesBack.IsZero() {
+			w.accept(push.batches, push.event.Push.ID, v.Position)
+			return nil, nil
 		}
+		// What it takes back never takes effect. Its batches go out again, alone, to
+		// be refused for certain.
+		w.frozen, w.head.after = nil, push.event.Push.ID
+		w.alone(push.batches)
 		return nil, nil
 	case events.Rejected:
 		w.frozen = nil
 		return nil, nil
 	case events.Refused:
+		if !push.takesBack.IsZero() {
+			return nil, fmt.Errorf("verdict %v on an empty push", v.Outcome)
+		}
 		return w.fallApart(push, refusal{is: true, violations: v.Violations}), nil
 	default: // no verdict on a device's push is any other
 	}
@@ -274,14 +287,33 @@ func (w *work) fallApart(push *frozenPush, why refusal) map[BatchID]refusal {
 	if len(push.batches) == 1 {
 		return map[BatchID]refusal{push.batches[0]: why}
 	}
+	w.alone(push.batches)
+	return nil
+}
+
+// alone lets batches go out each in a push of its own.
+func (w *work) alone(ids []BatchID) {
 	for i, b := range w.outbox {
-		if slices.Contains(push.batches, b.id) {
+		if slices.Contains(ids, b.id) {
 			alone := *b
 			alone.alone = true
 			w.replace(i, &alone)
 		}
 	}
-	return nil
+}
+
+// accept notes that a push was accepted. Its batches stay above what is read until the
+// entries show them.
+func (w *work) accept(ids []BatchID, push events.PushID, at events.Position) {
+	w.frozen, w.head.after = nil, push
+	for i, b := range w.outbox {
+		if slices.Contains(ids, b.id) {
+			accepted := *b
+			accepted.accepted = at.Offset
+			w.replace(i, &accepted)
+			w.end(b.id, Result{Fate: FateAccepted, Position: at})
+		}
+	}
 }
 
 // fork gives the replica a new name, after the server has said that it knows another

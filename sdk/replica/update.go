@@ -168,10 +168,6 @@ func (tx *Tx) fail(err error) bool {
 func (tx *Tx) check() error {
 	b := &tx.batch
 	switch {
-	case len(b.ops) > events.OpsMax:
-		return fmt.Errorf("ops: %w", &LimitError{Reason: events.ReasonTooMany, Limit: events.OpsMax})
-	case len(b.guards) > events.GuardsMax:
-		return fmt.Errorf("guards: %w", &LimitError{Reason: events.ReasonTooMany, Limit: events.GuardsMax})
 	case len(b.meta) > events.MetaEntriesMax:
 		return fmt.Errorf("meta: %w", &LimitError{Reason: events.ReasonTooMany, Limit: events.MetaEntriesMax})
 	}
@@ -185,7 +181,17 @@ func (tx *Tx) check() error {
 	if bytes > events.MetaBytesMax {
 		return fmt.Errorf("meta: %w", &LimitError{Reason: events.ReasonTooLong, Limit: events.MetaBytesMax})
 	}
-	if eventBytes(b) > pushBytesMax {
+	return checkSize(b)
+}
+
+// checkSize holds a batch to what fits an event.
+func checkSize(b *batch) error {
+	switch {
+	case len(b.ops) > events.OpsMax:
+		return fmt.Errorf("ops: %w", &LimitError{Reason: events.ReasonTooMany, Limit: events.OpsMax})
+	case len(b.guards) > events.GuardsMax:
+		return fmt.Errorf("guards: %w", &LimitError{Reason: events.ReasonTooMany, Limit: events.GuardsMax})
+	case eventBytes(b) > pushBytesMax:
 		return fmt.Errorf("edit: %w", &LimitError{Reason: events.ReasonTooLong, Limit: pushBytesMax})
 	}
 	return nil
@@ -207,12 +213,25 @@ func checkOp(op *events.Op) error {
 	if err := checkKey(op.Key); err != nil {
 		return err
 	}
+	rest := *op // what the kind does not name
+	rest.Kind, rest.Key = 0, ""
+	hasValue := false
 	switch op.Kind {
-	case events.OpDelete, events.OpIncrement:
-		return nil
-	case events.OpPut, events.OpAdd, events.OpRemove:
+	case events.OpDelete:
+	case events.OpIncrement:
+		rest.By = 0
+	case events.OpPut, events.OpRemove:
+		rest.Value, hasValue = events.Value{}, true
+	case events.OpAdd:
+		rest.Value, rest.KeepLast, rest.MoveToEnd, hasValue = events.Value{}, 0, false, true
 	default:
 		return &LimitError{op.Key, events.ReasonRequired, 0}
+	}
+	switch {
+	case rest != events.Op{}:
+		return &LimitError{op.Key, events.ReasonInvalid, 0}
+	case !hasValue:
+		return nil
 	}
 	switch kind := op.Value.Kind(); {
 	case kind == 0:

@@ -131,6 +131,8 @@ func TestLimits(t *testing.T) {
 		{"no key", []events.Op{put("", "1")}, events.ReasonRequired},
 		{"a key that is not text", []events.Op{put("\xff", "1")}, events.ReasonInvalid},
 		{"no value", []events.Op{events.Put("a", events.Value{})}, events.ReasonRequired},
+		{"a field of another kind", []events.Op{{Kind: events.OpDelete, Key: "a", By: 1}}, events.ReasonInvalid},
+		{"another one", []events.Op{{Kind: events.OpPut, Key: "a", Value: events.Text("1"), KeepLast: 1}}, events.ReasonInvalid},
 		{"no kind", []events.Op{{Key: "a"}}, events.ReasonRequired},
 		{"a value at its limit", []events.Op{put("a", big)}, 0},
 		{"a value too long", []events.Op{put("a", big+"1")}, events.ReasonTooLong},

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"hash/maphash"
 	"iter"
 	"slices"
 
@@ -124,25 +125,27 @@ func (w *work) touchedKeys() (map[events.Key]struct{}, error) {
 	return keys, w.differing(keys)
 }
 
-// differing adds the keys that the generation before and this one have at different
-// versions.
+// differing adds the keys whose rows differ between the generation before and this
+// one. A version alone does not tell: a server that was put back gives it once more.
 func (w *work) differing(keys map[events.Key]struct{}) error {
-	versions := make(map[events.Key]events.Offset)
-	err := w.scanEntries(w.Replica.head.gen, "", "", false, func(e events.Entry) bool {
-		versions[e.Key] = e.Version
+	seed := maphash.MakeSeed()
+	rows := make(map[events.Key]uint64)
+	err := w.store.Scan(generationKey(nil, w.Replica.head.gen), generationKey(nil, w.Replica.head.gen+1), false, func(key, row []byte) bool {
+		rows[events.Key(key[entryPrefixBytes:])] = maphash.Bytes(seed, row)
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	err = w.scanEntries(w.head.gen, "", "", false, func(e events.Entry) bool {
-		if versions[e.Key] != e.Version {
-			keys[e.Key] = struct{}{}
+	err = w.store.Scan(generationKey(nil, w.head.gen), generationKey(nil, w.head.gen+1), false, func(key, row []byte) bool {
+		k := events.Key(key[entryPrefixBytes:])
+		if was, ok := rows[k]; !ok || was != maphash.Bytes(seed, row) {
+			keys[k] = struct{}{}
 		}
-		delete(versions, e.Key)
+		delete(rows, k)
 		return true
 	})
-	for k := range versions {
+	for k := range rows {
 		keys[k] = struct{}{}
 	}
 	return err

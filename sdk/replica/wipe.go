@@ -10,11 +10,11 @@ var ErrUnsent = errors.New("there are edits that the server does not have")
 // ErrUnsent while there are edits that would be lost, unless drop says that they
 // may be. The store is empty then, and takes another user.
 func (r *Replica) Wipe(drop bool) error {
-	cs, err := r.Cases()
-	if err != nil {
-		return err
-	}
-	err = r.change(func(w *work) error {
+	err := r.change(func(w *work) error {
+		cs, err := r.Cases() // here, where nobody adds one
+		if err != nil {
+			return err
+		}
 		unsent := len(w.outbox) > 0
 		for i := range cs {
 			unsent = unsent || cs[i].waits()

@@ -24,8 +24,9 @@ type work struct {
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
-	cases   int  // more than before
-	wiped   bool // nothing is left
+	notes   map[BatchID]CaseID // the last case of a batch that goes on
+	cases   int                // more than before
+	wiped   bool               // nothing is left
 }
 
 // ending is what a handle will be told.
@@ -43,7 +44,7 @@ func (r *Replica) change(prepare func(*work) error) error {
 	}
 	w := &work{
 		Replica: r, head: r.head, outbox: r.outbox, frozen: r.frozen, gen: r.head.gen,
-		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]*batch),
+		entries: make(map[events.Key]*events.Entry), puts: make(map[BatchID]*batch), notes: make(map[BatchID]CaseID),
 	}
 	if err := prepare(w); err != nil {
 		return err
@@ -103,8 +104,16 @@ func (w *work) commit() error {
 	for _, h := range w.opened {
 		r.handles[h.id] = h
 	}
+	for id, c := range w.notes {
+		if h := r.handles[id]; h != nil {
+			h.note = c
+		}
+	}
 	for _, e := range w.ends {
 		if h := r.handles[e.id]; h != nil {
+			if e.result.Case == 0 {
+				e.result.Case = h.note
+			}
 			h.result = e.result
 			close(h.done)
 			delete(r.handles, e.id)
@@ -162,7 +171,7 @@ func (w *work) encode() error {
 	if w.frozen != w.Replica.frozen {
 		if w.frozen == nil {
 			w.delete(pushKey)
-		} else if err := w.put(pushKey, encodePush(w.frozen)); err != nil {
+		} else if err := w.putPush(); err != nil {
 			return err
 		}
 	}
@@ -170,6 +179,14 @@ func (w *work) encode() error {
 		return w.put(headKey, encodeHead(&w.head))
 	}
 	return nil
+}
+
+func (w *work) putPush() error {
+	m, err := encodePush(w.frozen)
+	if err != nil {
+		return err
+	}
+	return w.put(pushKey, m)
 }
 
 func (w *work) delete(key []byte) { w.writes = append(w.writes, Write{Key: key}) }

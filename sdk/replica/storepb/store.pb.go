@@ -810,8 +810,11 @@ type Push struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event, in the stored form of the log.
 	Record []byte `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
-	// The numbers of the batches that are in it.
-	Batches       []int64 `protobuf:"varint,2,rep,packed,name=batches,proto3" json:"batches,omitempty"`
+	// The numbers of the batches that are in it, or of an empty push: in the one
+	// that it takes back.
+	Batches []int64 `protobuf:"varint,2,rep,packed,name=batches,proto3" json:"batches,omitempty"`
+	// The id of the push that this one takes back, if it does.
+	TakesBack     []byte `protobuf:"bytes,3,opt,name=takes_back,json=takesBack,proto3" json:"takes_back,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -856,6 +859,13 @@ func (x *Push) GetRecord() []byte {
 func (x *Push) GetBatches() []int64 {
 	if x != nil {
 		return x.Batches
+	}
+	return nil
+}
+
+func (x *Push) GetTakesBack() []byte {
+	if x != nil {
+		return x.TakesBack
 	}
 	return nil
 }
@@ -1162,10 +1172,12 @@ const file_dalvdb_replica_v1_store_proto_rawDesc = "" +
 	"\x04seen\x18\x02 \x03(\v2\x18.dalvdb.replica.v1.ValueR\x04seen\"0\n" +
 	"\x04Meta\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"8\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"W\n" +
 	"\x04Push\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x18\n" +
-	"\abatches\x18\x02 \x03(\x03R\abatches\"\x9f\x02\n" +
+	"\abatches\x18\x02 \x03(\x03R\abatches\x12\x1d\n" +
+	"\n" +
+	"takes_back\x18\x03 \x01(\fR\ttakesBack\"\x9f\x02\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12!\n" +
 	"\fbatch_number\x18\x02 \x01(\x03R\vbatchNumber\x12.\n" +
