@@ -55,7 +55,7 @@ func (w *work) takeChange(c *events.Change) error {
 func (w *work) reach(at events.Position) {
 	w.head.position = at
 	for i := 0; i < len(w.outbox); {
-		if b := w.outbox[i]; b.accepted > 0 && b.accepted <= at.Offset {
+		if b := w.outbox[i]; b.accepted > 0 && b.accepted <= at.Offset && !plantEchoCountsTwice {
 			w.remove(i)
 			continue
 		}

@@ -101,7 +101,7 @@ func (s *settling) passGhost(b *batch) error {
 
 // decide returns the batch as it goes on, nil when it does not.
 func (s *settling) decide(b *batch, r refusal) (*batch, error) {
-	if b.id <= s.head.forked {
+	if b.id <= s.head.forked && !plantResendAfterFork {
 		return nil, s.doubt(b)
 	}
 	if r.is {
@@ -114,7 +114,7 @@ func (s *settling) decide(b *batch, r refusal) (*batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Equal(now, g.seen) {
+		if slices.Equal(now, g.seen) || plantGuardMoves {
 			continue
 		}
 		if ghost, ok := s.ghosts[g.key]; ok && slices.Equal(ghost, g.seen) {
@@ -189,6 +189,9 @@ func (s *settling) resolve(b *batch, conflicts []Conflict) (*batch, error) {
 		return nil, s.park(b, &Case{Kind: CaseParked, Conflicts: conflicts, Reason: reason})
 	case takeServer:
 		c := caseOf(b, &Case{Kind: CaseWithdrawn, Conflicts: conflicts})
+		if plantSilentWithdrawal {
+			return nil, nil
+		}
 		if err := s.list(c); err != nil {
 			return nil, err
 		}

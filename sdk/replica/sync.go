@@ -228,6 +228,8 @@ func (r *Replica) unanswered(push *frozenPush, fresh bool, err error) error {
 		})
 	case notSent(err):
 		r.unsure = !fresh
+	case plantPushRepacked:
+		return errors.Join(err, r.change(func(w *work) error { w.frozen = nil; return nil }))
 	}
 	return err
 }

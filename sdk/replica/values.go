@@ -80,6 +80,13 @@ func patch(vs, removed, added []events.Value) []events.Value {
 	for _, v := range added {
 		gone[v] = struct{}{}
 	}
+	if plantAppendUnlessPresent {
+		added = slices.DeleteFunc(slices.Clone(added), func(v events.Value) bool { return slices.Contains(vs, v) })
+		clear(gone)
+		for _, v := range removed {
+			gone[v] = struct{}{}
+		}
+	}
 	left := make([]events.Value, 0, len(vs)+len(added))
 	for _, v := range vs {
 		if _, ok := gone[v]; !ok {

@@ -67,13 +67,13 @@ func TestShowsWhatTheServerDoes(t *testing.T) {
 func TestPatchMoves(t *testing.T) {
 	n := nodetest.New(t, nodetest.Options{})
 	d := open(t, n, "ann")
-	serverWrites(t, n, "ann", add("l", "one"), add("l", "two"), add("l", "three"))
+	serverWrites(t, n, "ann", add("l", "one"), add("l", "two"), add("l", "three"), add("l", "four"), add("l", "five"))
 	d.sync()
 	move := add("l", "one")
 	move.MoveToEnd = true
-	serverWrites(t, n, "ann", move, remove("l", "three"))
+	serverWrites(t, n, "ann", move, remove("l", "three")) // less than the list: it comes as a patch
 	d.sync()
-	d.shows(values{"l": list("two", "one")})
+	d.shows(values{"l": list("two", "four", "five", "one")})
 }
 
 // Entries are those of the range, in its order, whether the server or an edit of this
