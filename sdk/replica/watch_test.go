@@ -121,3 +121,36 @@ func TestWipe(t *testing.T) {
 	d.edit(put("b", "1"))
 	must(t, d.Wipe(true))
 }
+
+// A server that is put back to an older copy of its disk gives a version once more. A
+// watcher is told all the same.
+func TestWatchAfterTheServerWasPutBack(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	serverWrites(t, n, "ann", put("a", "0"))
+	old := n.CopyDisk()
+	d := open(t, n, "ann")
+	serverWrites(t, n, "ann", put("x", "1")) // where the next life has its epoch
+	serverWrites(t, n, "ann", put("a", "1"))
+	d.sync()
+	before, _, err := d.Get("a")
+	must(t, err)
+	n.Stop(t)
+	must(t, n.PutDisk(old))
+	n.Start(t)
+	serverWrites(t, n, "ann", put("a", "2"))
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for e, err := range d.Watch(ctx, "a") {
+		must(t, err)
+		if slices.Equal(e.Values, list("1")) {
+			d.sync()
+			continue
+		}
+		if !slices.Equal(e.Values, list("2")) || e.Synced.Version != before.Synced.Version {
+			t.Fatalf("got %+v, before %+v", e, before)
+		}
+		return
+	}
+	t.Fatal("the change was not told")
+}
