@@ -13,7 +13,7 @@ import (
 // there is a verdict on it.
 type frozenPush struct {
 	event   *events.Event
-	batches []BatchID
+	batches []BatchID // in order
 
 	// takesBack is the id of an earlier push, when this one is empty and asks what
 	// became of that: accepted says that it has not taken effect and never will,
@@ -22,7 +22,13 @@ type frozenPush struct {
 }
 
 // has reports whether a batch is in the push, if there is one.
-func (p *frozenPush) has(id BatchID) bool { return p != nil && slices.Contains(p.batches, id) }
+func (p *frozenPush) has(id BatchID) bool {
+	if p == nil {
+		return false
+	}
+	_, has := slices.BinarySearch(p.batches, id)
+	return has
+}
 
 // pushBytesMax is how large a push may be: an event at its limit, less what the
 // server puts around it and what an estimate may miss.

@@ -235,19 +235,26 @@ func (w *work) append(b *batch) *Batch {
 
 // replace puts a batch in the place of the one at an index.
 func (w *work) replace(i int, b *batch) {
-	w.moved = true
+	w.own()
 	w.changed = append(w.changed, w.outbox[i], b)
-	w.outbox = slices.Clone(w.outbox)
 	w.outbox[i] = b
 	w.puts[b.id] = b
 }
 
+// own gives the work an outbox that readers do not share, once: a push may have a
+// thousand batches, and a device that was away many thousands that wait.
+func (w *work) own() {
+	if !w.moved {
+		w.moved, w.outbox = true, slices.Clone(w.outbox)
+	}
+}
+
 // remove takes a batch out of the outbox.
 func (w *work) remove(i int) {
+	w.own()
 	b := w.outbox[i]
-	w.moved = true
 	w.changed = append(w.changed, b)
-	w.outbox = slices.Concat(w.outbox[:i], w.outbox[i+1:])
+	w.outbox = slices.Delete(w.outbox, i, i+1)
 	w.puts[b.id] = nil
 }
 
