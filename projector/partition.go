@@ -81,19 +81,57 @@ func (p *partition) follow(ctx context.Context, log events.Log) (err error) {
 	}
 	defer func() { err = errors.Join(err, rd.Close()) }()
 	p.group = newGroup(p.db, p.id)
-	defer p.group.close()
+	defer p.letGo()
 	for {
-		recs, err := rd.Next(ctx)
+		if err := p.foldNext(ctx, rd); err != nil {
+			return err
+		}
+	}
+}
+
+// foldUp folds what the log holds, and returns.
+func (p *partition) foldUp(ctx context.Context, log events.Log) (err error) {
+	tail, err := log.Tail(ctx, p.id)
+	if err != nil || tail <= p.current().applied.offset {
+		return err
+	}
+	rd, err := log.Read(p.id, p.current().applied.offset+1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rd.Close()) }()
+	if p.group == nil {
+		p.group = newGroup(p.db, p.id)
+	}
+	for p.current().applied.offset < tail {
+		if err := p.foldNext(ctx, rd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foldNext folds what the reader has next.
+func (p *partition) foldNext(ctx context.Context, rd events.Reader) error {
+	recs, err := rd.Next(ctx)
+	if err != nil {
+		return err
+	}
+	for len(recs) > 0 {
+		n, err := p.foldGroup(recs)
 		if err != nil {
 			return err
 		}
-		for len(recs) > 0 {
-			n, err := p.foldGroup(recs)
-			if err != nil {
-				return err
-			}
-			recs = recs[n:]
-		}
+		recs = recs[n:]
+	}
+	return nil
+}
+
+// letGo lets go of what the fold loop holds, when it has ended.
+func (p *partition) letGo() {
+	if p.group != nil {
+		p.group.close()
+		p.group = nil
 	}
 }
 

@@ -131,7 +131,8 @@ type Projector struct {
 	now        func() time.Time
 	lostSaid   atomic.Int64 // when a lost position was last logged, in nanoseconds of now
 
-	caughtUp chan struct{} // closed once every partition has reached where the log stood at Run
+	caughtUp     chan struct{} // closed once every partition has reached where the log stood at Run
+	caughtUpOnce sync.Once
 }
 
 // Open opens the state, or makes it, and compares it with the log: a partition
@@ -187,10 +188,32 @@ func (pr *Projector) Run(ctx context.Context) error {
 		}()
 	}
 	behind.Wait()
-	close(pr.caughtUp)
+	pr.haveCaughtUp()
 	all.Wait()
 	return nil
 }
+
+// Fold folds what the log holds, in the goroutine of the caller, and returns when
+// that is done: how a state is driven step by step, by what must be able to repeat
+// what it does. It is not for a projector that runs, and of two calls one must have
+// returned before the other. A partition that must not go on halts as under Run.
+func (pr *Projector) Fold(ctx context.Context) error {
+	for _, p := range pr.partitions {
+		if p.stopped() != nil {
+			continue
+		}
+		if err := p.foldUp(ctx, pr.log); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("fold partition %d: %w", p.id, err)
+			}
+			p.halt(err)
+		}
+	}
+	pr.haveCaughtUp()
+	return nil
+}
+
+func (pr *Projector) haveCaughtUp() { pr.caughtUpOnce.Do(func() { close(pr.caughtUp) }) }
 
 // catchUp waits until the partition has folded what the log held at the start.
 func (pr *Projector) catchUp(ctx context.Context, p *partition) {
@@ -234,6 +257,9 @@ func (pr *Projector) Metrics() *pebble.Metrics { return pr.db.Metrics() }
 // Close writes what is only in memory and closes the state. Run must have
 // returned, and no call may be under way.
 func (pr *Projector) Close() error {
+	for _, p := range pr.partitions {
+		p.letGo()
+	}
 	return errors.Join(pr.db.Flush(), pr.db.Close())
 }
 
