@@ -367,14 +367,17 @@ func TestServerLosesWhatItAccepted(t *testing.T) {
 	must(t, n.PutDisk(old))
 	n.Start(t)
 	c.bytes = 0
+	later := d.edit(put("later", "1")) // would go out under a new name, and so would that of a copy of this store
 	d.sync()
 	d.shows(values{"a": list("1")})
 	cs := d.cases()
-	if len(cs) != 1 || cs[0].Kind != replica.CaseParked || cs[0].Ops[0].Key != "mine" {
+	if len(cs) != 2 || cs[0].Kind != replica.CaseParked || cs[0].Ops[0].Key != "mine" || cs[1].Ops[0].Key != "later" || d.fate(later) != replica.FateParked {
 		t.Fatalf("cases %+v", cs)
 	}
-	_, err := d.Retry(cs[0].ID)
-	must(t, err)
+	for _, c := range cs {
+		_, err := d.Retry(c.ID)
+		must(t, err)
+	}
 	d.sync()
-	d.shows(values{"a": list("1"), "mine": list("1")})
+	d.shows(values{"a": list("1"), "mine": list("1"), "later": list("1")})
 }

@@ -109,9 +109,13 @@ func (r *Replica) awaitsShown() bool {
 
 // parkUnshown lets edits wait for the application that the server has accepted and
 // does not show: it was put back to an older state, and has lost them. It would not
-// know the last push under this name either, so that the replica takes another.
+// know the last push under this name either, so that this is a fork, of which the
+// server would speak at the next push: the later edits are in doubt, too. Would they
+// go out under a new name, so would those of a copy of this store.
 func (w *work) parkUnshown() error {
-	w.head.device, w.head.after = newDevice(), events.PushID{}
+	if err := w.fork(); err != nil {
+		return err
+	}
 	for len(w.outbox) > 0 && w.outbox[0].accepted > 0 {
 		b := w.outbox[0]
 		reason := fmt.Sprintf("the server accepted it at offset %d and does not show it: it may have lost it", b.accepted)
