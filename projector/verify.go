@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime"
@@ -19,6 +20,11 @@ type Verified struct {
 	Records   int64         // read and folded, from the beginning of the log to its end
 	Behind    int64         // of these, those that the stored state has not come to
 	Rows      int64         // compared
+
+	// Stored is the log hash where the stored state stands, as that has it, and
+	// Replayed as the records of the log give it. Two nodes of the same log have the
+	// same at the same offset.
+	Stored, Replayed [sha256.Size]byte
 
 	// Different counts what is not as the log says, and Differences tells the
 	// first DifferencesMax of it, by the names of rows and never by values.
@@ -150,6 +156,7 @@ func (p *partition) verify(ctx context.Context, log events.Log, stored *pebble.D
 // compare compares the partition, folded as far as the stored state, with it.
 func (p *partition) compare(ctx context.Context, was *reader, applied *appliedRow, v *Verified) error {
 	now := p.current().applied
+	v.Stored, v.Replayed = applied.after, now.after
 	switch {
 	case now.offset != applied.offset:
 		v.differ("the log has no record at offset %d, where the state stands", applied.offset)

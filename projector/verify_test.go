@@ -1,6 +1,7 @@
 package projector_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,6 +102,7 @@ func differences(all []projector.Verified) (told []string) {
 func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 	r := newVerifyRig(t)
 	var records, rows int64
+	hashes := map[[sha256.Size]byte]bool{}
 	all := r.verify(t, "scratch")
 	for _, v := range all {
 		records += v.Records
@@ -108,6 +110,10 @@ func TestVerifyFindsNothingWhereNothingIs(t *testing.T) {
 		if v.Applied < 0 {
 			t.Errorf("partition %d: nothing was applied", v.Partition)
 		}
+		if v.Stored != v.Replayed || hashes[v.Stored] || v.Stored == [sha256.Size]byte{} {
+			t.Errorf("partition %d: log hash %x, replayed %x", v.Partition, v.Stored, v.Replayed)
+		}
+		hashes[v.Stored] = true
 	}
 	if told := differences(all); len(told) > 0 {
 		t.Errorf("differences:\n%s", strings.Join(told, "\n"))
@@ -320,7 +326,13 @@ func TestVerifyOfAnotherLog(t *testing.T) {
 	}
 	other := newVerifyRig(t)
 	r.log = other.log
-	told = differences(r.verify(t, "scratch-2"))
+	all := r.verify(t, "scratch-2")
+	for _, v := range all {
+		if v.Stored == v.Replayed {
+			t.Errorf("partition %d: both logs have the hash %x", v.Partition, v.Stored)
+		}
+	}
+	told = differences(all)
 	if len(told) < 3 || !strings.Contains(told[0], "log hash") {
 		t.Errorf("another log:\n%s", strings.Join(told, "\n"))
 	}
