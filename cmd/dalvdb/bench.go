@@ -92,7 +92,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := startNode(ctx, benchSettings(filepath.Join(dir, "node")), slog.New(slog.DiscardHandler))
+	n, err := startNode(ctx, temporarySettings(filepath.Join(dir, "node")), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -145,8 +145,8 @@ func (b *bench) measureAll(ctx context.Context) error {
 	return nil
 }
 
-// benchSettings are those of a node as it comes, on free ports of this machine.
-func benchSettings(data string) settings {
+// temporarySettings are those of a node as it comes, on free ports of this machine.
+func temporarySettings(data string) settings {
 	return settings{
 		data: data, listen: "127.0.0.1:0", backendListen: "127.0.0.1:0", userClaim: "sub",
 		writeTimeout: defaultWriteTimeout, tombstones: defaultTombstones,

@@ -17,7 +17,7 @@ import (
 // /metrics tells what the log and the state have done, in the form that
 // Prometheus asks for, and names no user.
 func TestMetrics(t *testing.T) {
-	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	s := temporarySettings(filepath.Join(t.TempDir(), "data"))
 	s.partitions = 3
 	n := newTestNode(t, s)
 	client, letGo := newTestClient(t, n)

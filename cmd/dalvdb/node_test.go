@@ -61,7 +61,7 @@ func newTestClient(t *testing.T, n *node) (*backend.Client, func()) {
 // and nothing of the node is left running.
 func TestStopUnderLoad(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	s := temporarySettings(filepath.Join(t.TempDir(), "data"))
 	n := newTestNode(t, s)
 	client, letGo := newTestClient(t, n)
 
@@ -170,7 +170,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	s := temporarySettings(filepath.Join(t.TempDir(), "data"))
 	bad := s
 	bad.backendListen = taken.Addr().String()
 	if _, err := startNode(t.Context(), bad, slog.New(slog.DiscardHandler)); err == nil {
@@ -187,7 +187,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 // Who is asked to end before all is open ends in good order too.
 func TestAskedToEndWhileStarting(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	s := temporarySettings(filepath.Join(t.TempDir(), "data"))
 	for step := range 8 {
 		n := newNode(s, slog.New(slog.DiscardHandler))
 		ctx := &endsAfter{Context: t.Context(), steps: step}
@@ -231,7 +231,7 @@ func TestStopGivesUp(t *testing.T) {
 // on loopback; a certificate that is replaced is used for new connections.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
-	s := benchSettings(filepath.Join(dir, "data"))
+	s := temporarySettings(filepath.Join(dir, "data"))
 	s.tlsCert, s.tlsKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	first := writeCertificate(t, s, 1)
 	n := newTestNode(t, s)
@@ -267,7 +267,7 @@ func TestTLS(t *testing.T) {
 
 func TestTLSForBackendsBeyondLoopback(t *testing.T) {
 	dir := t.TempDir()
-	s := benchSettings(filepath.Join(dir, "data"))
+	s := temporarySettings(filepath.Join(dir, "data"))
 	s.tlsCert, s.tlsKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	cert := writeCertificate(t, s, 1)
 	s.backendListen = ":0"

@@ -31,6 +31,10 @@ type settings struct {
 	writeTimeout  time.Duration
 	tombstones    time.Duration
 	logFormat     string
+
+	// now is the clock of what is written to the log; nil is time.Now. No flag sets
+	// it: it is for a log that is to look old.
+	now func() time.Time
 }
 
 const (

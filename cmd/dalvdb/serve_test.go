@@ -51,7 +51,7 @@ func identityProvider(t *testing.T) (url string, sign func(jwt.MapClaims) string
 // of its own, from a page of another origin.
 func TestIdentityProvider(t *testing.T) {
 	url, sign := identityProvider(t)
-	s := benchSettings(filepath.Join(t.TempDir(), "data"))
+	s := temporarySettings(filepath.Join(t.TempDir(), "data"))
 	s.jwksURL, s.issuer, s.audience, s.userClaim = url, "https://id.example/", "shop", "uid"
 	s.corsOrigins = []string{"https://app.example"}
 	if err := s.validate(); err != nil {

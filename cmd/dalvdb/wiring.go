@@ -14,7 +14,9 @@ import (
 // through here, where it can be looked at without a node that runs.
 
 func (n *node) logOptions() pebblelog.Options {
-	return pebblelog.Options{Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Logger: n.logger}
+	return pebblelog.Options{
+		Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Now: n.settings.now, Logger: n.logger,
+	}
 }
 
 func (n *node) stateConfig() projector.Config {
@@ -31,7 +33,7 @@ func (n *node) trustConfig(keys auth.Keys) auth.Config {
 }
 
 func (n *node) ingestConfig() ingest.Config {
-	return ingest.Config{WriteTimeout: n.settings.writeTimeout}
+	return ingest.Config{WriteTimeout: n.settings.writeTimeout, Now: n.settings.now}
 }
 
 func (n *node) edgeConfig(submit connectapi.Submitter, registry *prometheus.Registry) connectapi.Config {
