@@ -13,10 +13,13 @@ type streams struct {
 
 	// People are looking at err: hints and progress are welcome there.
 	interactive bool
+
+	// People are looking at out: what is written there may have colours and move.
+	terminal bool
 }
 
 func stdStreams() streams {
-	return streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, interactive: isTerminal(os.Stderr)}
+	return streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, interactive: isTerminal(os.Stderr), terminal: isTerminal(os.Stdout)}
 }
 
 // isTerminal reports whether f is a character device, which is what a terminal
