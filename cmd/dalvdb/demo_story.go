@@ -54,11 +54,11 @@ func (d *demo) story() []demoStep {
 		{"merge", "They come back: the first is accepted, the second is merged", []string{
 			`dalvdb replica sync --store phone`,
 			`dalvdb replica sync --store laptop --resolve json`,
-			`dalvdb replica parked --store laptop`,
+			`dalvdb get ann prefs; dalvdb replica parked --store laptop`,
 		}, d.merge},
 		{"kill", "kill -9, in the middle of a push", []string{
 			`dalvdb replica incr --store phone visits`,
-			`dalvdb replica sync --store phone & kill -9 $NODE`,
+			`dalvdb replica sync --store phone & kill -9 $NODE; wait`,
 			`dalvdb serve 2>node.log & NODE=$!`,
 			`dalvdb replica sync --store phone; dalvdb get ann visits`,
 		}, d.killInPush},
