@@ -22,7 +22,8 @@ of a user and a service work with it: both edit the same things with no network,
 what they made is merged, the node is killed in the middle of a push, a tablet
 comes back after a year, and the whole log is replayed in the end. Each line is
 printed once what it says has been looked at; below it stands how to do the same
-by hand. Nothing outside that directory is touched, and it is removed.
+by hand. Nothing outside that directory is touched, and it is removed; TMPDIR
+says where it is.
 
 The year is the only thing that is not real: the log is begun by a clock that is
 set back.

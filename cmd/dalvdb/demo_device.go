@@ -63,8 +63,8 @@ func (d *demo) service(name, url string) (*backend.Client, error) {
 	return backend.New(backend.Options{URL: url, Token: backend.StaticToken(token)})
 }
 
-// write lets a service write, which must be accepted.
-func write(ctx context.Context, c *backend.Client, ops ...events.Op) (events.Position, error) {
+// demoWrite lets a service write, which must be accepted.
+func demoWrite(ctx context.Context, c *backend.Client, ops ...events.Op) (events.Position, error) {
 	v, err := c.Update(ctx, demoUser, backend.Update{Ops: ops})
 	if err == nil && v.Outcome != events.Accepted {
 		err = fmt.Errorf("the write of a service was %v", v.Outcome)

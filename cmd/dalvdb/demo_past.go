@@ -79,7 +79,7 @@ func (d *demo) live(ctx context.Context, t *telling) (err error) {
 		for i := range ops {
 			ops[i] = events.Put(noteKey(from+i), note(from+i, "as it was first"))
 		}
-		if _, err := write(ctx, service, ops...); err != nil {
+		if _, err := demoWrite(ctx, service, ops...); err != nil {
 			return err
 		}
 	}
@@ -96,7 +96,7 @@ func (d *demo) live(ctx context.Context, t *telling) (err error) {
 		if e.note == noteDeleted {
 			op = events.Delete(noteKey(e.note))
 		}
-		if _, err := write(ctx, service, op); err != nil {
+		if _, err := demoWrite(ctx, service, op); err != nil {
 			return err
 		}
 	}

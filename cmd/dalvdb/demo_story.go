@@ -74,7 +74,7 @@ func (d *demo) story() []demoStep {
 func (d *demo) startStory(ctx context.Context, t *telling) error {
 	t.doing("a year of log")
 	if err := d.live(ctx, t); err != nil {
-		return fmt.Errorf("the year before: %w", err)
+		return fmt.Errorf("the year before, in %s: %w", d.dir, err)
 	}
 	t.doing("starting the node")
 	if err := d.node.start(ctx, "--tombstones-keep", demoKeep.String()); err != nil {
@@ -94,7 +94,7 @@ func (d *demo) seed(ctx context.Context, t *telling) (err error) {
 	if err != nil {
 		return err
 	}
-	at, err := write(ctx, shop,
+	at, err := demoWrite(ctx, shop,
 		events.Put("prefs", prefsBase), events.Add("cart", cartBase[0]), events.Add("cart", cartBase[1]),
 		events.Increment("visits", 10))
 	if err != nil {

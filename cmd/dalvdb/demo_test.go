@@ -50,7 +50,7 @@ func TestDemoFailsWhereSomethingIsNotSo(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = write(ctx, c, op)
+			_, err = demoWrite(ctx, c, op)
 			return err
 		}
 	}
@@ -188,5 +188,19 @@ func TestDemoIsInterrupted(t *testing.T) {
 			}
 			nothingLeft(t, d)
 		})
+	}
+}
+
+// Where people look at both streams, what does not hold is told once; elsewhere on
+// standard error, too.
+func TestDemoTellsAFailureOnce(t *testing.T) {
+	for _, people := range []bool{true, false} {
+		d, told := testDemo(t)
+		d.app.terminal, d.app.interactive = people, people
+		d.steps = []demoStep{{name: "first", do: func(context.Context, *telling) error { return errors.New("not so") }}}
+		err := d.run(t.Context())
+		if exitCode(err) != exitFailed || errors.Is(err, errSilent) != people || !strings.Contains(told.String(), "not so") {
+			t.Errorf("people look on: %v: %v\n%s", people, err, told)
+		}
 	}
 }
