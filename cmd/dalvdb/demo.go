@@ -34,7 +34,7 @@ Exit code 1: something was not as it must be, and it says what was seen.`,
   dalvdb demo -o json`,
 		Args: wantArgs(0),
 	}
-	keep := cmd.Flags().Bool("keep", false, "leave the directory with the node's data and the devices, and say where it is")
+	keep := cmd.Flags().Bool("keep", false, "leave the directory of node and devices, and say where it is")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := makeDemo(a, *keep)
 		if err != nil {

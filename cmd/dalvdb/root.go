@@ -59,7 +59,8 @@ those of the PEM file that SSL_CERT_FILE names.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 rejected or refused,
 5 denied, 6 unavailable.`,
-		Example: `  dalvdb serve --data data
+		Example: `  dalvdb demo
+  dalvdb serve --data data
   dalvdb put ann theme dark
   dalvdb get ann theme`,
 		SilenceErrors:     true,
