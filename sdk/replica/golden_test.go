@@ -16,7 +16,8 @@ import (
 	"github.com/dalvdb/dalvdb/sdk/replica/storepb"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the golden file of a new format")
+// The name is not -rewrite, which is that of the scenarios: they change, this does not.
+var writeGolden = flag.Bool("golden.write", false, "write the golden file of a new format")
 
 // Rows that were once written are read for ever, and are written alike. The file
 // never changes: a new format gets one of its own.
@@ -26,7 +27,7 @@ func TestGoldenRows(t *testing.T) {
 		fmt.Fprintf(&got, "%s\n%s\n", row.name, hex.EncodeToString(row.bytes(t)))
 	}
 	name := filepath.Join("testdata", "golden", fmt.Sprintf("format%d.txt", storeFormat))
-	if *rewrite {
+	if *writeGolden {
 		if err := os.WriteFile(name, []byte(got.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
