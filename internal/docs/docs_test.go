@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -15,21 +16,38 @@ const root = "../.."
 // documents returns the Markdown files, by path from root.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
-	all := make(map[string]string)
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
-		paths, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			all[strings.TrimPrefix(filepath.ToSlash(path), root+"/")] = read(t, path)
-		}
-	}
+	all := files(t, func(name string) bool { return strings.HasSuffix(name, ".md") })
 	if len(all) < 5 {
 		t.Fatalf("only %d documents were found", len(all))
 	}
 	return all
 }
+
+// files returns the files of the repository whose names are wanted, by path from
+// root. What is hidden, ignored or built is not the repository's.
+func files(t *testing.T, wanted func(name string) bool) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		switch name := d.Name(); {
+		case d.IsDir() && path != root && (strings.HasPrefix(name, ".") || slices.Contains(notOurs, name)):
+			return fs.SkipDir
+		case !d.IsDir() && wanted(name):
+			all[strings.TrimPrefix(filepath.ToSlash(path), root+"/")] = read(t, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// notOurs are directories that git ignores.
+var notOurs = []string{"bin", "data", "devices", "node_modules"}
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -45,16 +63,10 @@ func tests(t *testing.T) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w+)\(`)
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, "_test.go") {
-			for _, m := range function.FindAllStringSubmatch(read(t, path), -1) {
-				names[m[1]] = true
-			}
+	for _, text := range files(t, func(name string) bool { return strings.HasSuffix(name, "_test.go") }) {
+		for _, m := range function.FindAllStringSubmatch(text, -1) {
+			names[m[1]] = true
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return names
 }
@@ -108,5 +120,31 @@ func TestNamedTargetsExist(t *testing.T) {
 				t.Errorf("%s says make %s, which is no target", doc, m[1])
 			}
 		}
+	}
+}
+
+// Every scenario is found from the document whose rules it tells, and says which
+// section that is.
+func TestScenariosAreTold(t *testing.T) {
+	sync := read(t, filepath.Join(root, "docs/sync.md"))
+	said := regexp.MustCompile(`"([^"]+)" in docs/sync\.md\.`)
+	stories := files(t, func(name string) bool { return strings.HasSuffix(name, ".txt") })
+	found := 0
+	for path, text := range stories {
+		if filepath.Dir(path) != "sdk/scenarios" {
+			continue
+		}
+		found++
+		if !strings.Contains(sync, "(../"+path+")") {
+			t.Errorf("docs/sync.md does not link to %s", path)
+		}
+		prose, _, _ := strings.Cut(text, "\n\n")
+		prose = strings.ReplaceAll(prose, "\n# ", " ")
+		if m := said.FindStringSubmatch(prose); len(m) == 0 || !strings.Contains(sync, "\n## "+m[1]+"\n") {
+			t.Errorf("%s does not say which section of docs/sync.md it tells", path)
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d scenarios were found", found)
 	}
 }

@@ -61,12 +61,12 @@ var faults = []fault{
 	{projector, "planted", "peek-lists", "a look ahead lists guards that may yet hold", []string{histories, "TestFoldScripts/guards"}},
 	{projector, "planted", "patch-unless-present", "a patch leaves out what the reader has, and so does not move it", []string{histories, "TestFoldScripts/lists"}},
 
-	{replica, "planted", "guard-moves", "a guard takes the version that its key has, whatever it shows", []string{"TestConflicts", "TestRandomReplicas"}},
-	{replica, "planted", "push-repacked", "a push without an answer is composed anew", []string{"TestLostAnswer", "TestRandomReplicas"}},
-	{replica, "planted", "resend-after-fork", "after a fork the outbox goes out again", []string{"TestForked"}},
-	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes"}},
-	{replica, "planted", "echo-counts-twice", "what has come back stays above what is read", []string{"TestOffline", "TestRandomReplicas"}},
-	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas"}},
+	{replica, "planted", "guard-moves", "a guard takes the version that its key has, whatever it shows", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server"}},
+	{replica, "planted", "push-repacked", "a push without an answer is composed anew", []string{"TestLostAnswer", "TestRandomReplicas", "TestScenarios/lost-answer"}},
+	{replica, "planted", "resend-after-fork", "after a fork the outbox goes out again", []string{"TestForked", "TestScenarios/forked-clone"}},
+	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes", "TestScenarios/capped-list"}},
+	{replica, "planted", "echo-counts-twice", "what has come back stays above what is read", []string{"TestOffline", "TestRandomReplicas", "TestScenarios/lost-answer"}},
+	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server"}},
 
 	{pebblelog, "planted_publish_before_sync", "", "readers see a record before it is synced", []string{"TestNothingIsSeenBeforeTheSync"}},
 	{pebblelog, "planted_retry_after_fsync_error", "", "a sync that failed is tried again", []string{"TestLostSync"}},
