@@ -58,15 +58,26 @@ func fromValue[T any](v events.Value) (T, error) {
 // Get returns the value of a key as a T (see ValueOf), and whether there is one. A key
 // that holds several values, or one of another kind, is an error.
 func Get[T any](r *Replica, k events.Key) (T, bool, error) {
+	e, _, err := r.Get(k)
+	return typedOne[T](k, e.Values, err)
+}
+
+// Read is Get within an edit, for one that makes the new value of the old one. Like
+// Tx.Get it does not guard: a Put does, and so does Expect.
+func Read[T any](tx *Tx, k events.Key) (T, bool, error) {
+	vs, err := tx.Get(k)
+	return typedOne[T](k, vs, err)
+}
+
+func typedOne[T any](k events.Key, vs []events.Value, err error) (T, bool, error) {
 	var none T
-	e, ok, err := r.Get(k)
 	switch {
-	case err != nil || !ok:
+	case err != nil || len(vs) == 0:
 		return none, false, err
-	case len(e.Values) > 1:
-		return none, false, fmt.Errorf("key %q holds %d values: see List", k, len(e.Values))
+	case len(vs) > 1:
+		return none, false, fmt.Errorf("key %q holds %d values: see List", k, len(vs))
 	}
-	v, err := fromValue[T](e.Values[0])
+	v, err := fromValue[T](vs[0])
 	if err != nil {
 		return none, false, fmt.Errorf("key %q: %w", k, err)
 	}

@@ -48,6 +48,23 @@ func TestTyped(t *testing.T) {
 			t.Errorf("items %+v", items)
 		}
 	}
+	_, err = d.Update(func(tx *replica.Tx) error {
+		p, ok, err := replica.Read[point](tx, "j")
+		if _, absent, none := replica.Read[point](tx, "absent"); !ok || absent || err != nil || none != nil {
+			t.Errorf("read %v, %v and %v, %v", ok, err, absent, none)
+		}
+		replica.Put(tx, "j", point{p.X + 1, p.Y})
+		if p, _, err := replica.Read[point](tx, "j"); p != (point{2, 2}) || err != nil {
+			t.Errorf("the edit reads %v, %v", p, err)
+		}
+		_, _, err = replica.Read[point](tx, "n")
+		if err == nil {
+			t.Error("a number is a point")
+		}
+		return nil
+	})
+	must(t, err)
+	same(t, "j", point{2, 2}, d)
 	if _, ok, err := replica.Get[string](d.Replica, "absent"); ok || err != nil {
 		t.Errorf("got %v, %v", ok, err)
 	}
