@@ -11,13 +11,8 @@ import (
 
 // fields reads the fields of one protobuf message, strictly: a field that is
 // not repeated stands at most once, a number fits its type, a string is valid
-// UTF-8. Use it as
-//
-//	f := fields{rest: b}
-//	for f.next() {
-//		switch f.number { ... default: f.unknown() }
-//	}
-//	return f.err
+// UTF-8. Who reads a message loops while next says so, looks at number, leaves what it
+// does not know to unknown, and returns err.
 //
 // It does not copy: what message returns is part of b, what text returns is not.
 type fields struct {
