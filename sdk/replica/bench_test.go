@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/internal/system/nodetest"
@@ -265,6 +266,49 @@ func BenchmarkResync(b *testing.B) {
 			}
 			b.ReportMetric(float64(took.Microseconds())/float64(syncs), "µs/sync")
 			b.ReportMetric(float64(bytes)/float64(size), "x-bytes")
+		})
+	}
+}
+
+// BenchmarkDrain asks what an edit costs that waits among many when a device comes
+// back: 2,000 and 20,000 puts, each an edit of its own, until the server has all of
+// them and the device has seen it. The store is in memory. edit-µs is for one edit,
+// and should not depend on how many wait.
+func BenchmarkDrain(b *testing.B) {
+	for _, edits := range []int{2_000, 20_000} {
+		b.Run(fmt.Sprintf("edits=%d", edits), func(b *testing.B) {
+			if testing.Short() {
+				edits /= 100
+			}
+			var took time.Duration
+			drained := 0
+			for b.Loop() {
+				b.StopTimer()
+				n := nodetest.New(b, nodetest.Options{})
+				store, err := replica.OpenStoreOn("store", vfs.NewMem())
+				must(b, err)
+				d := open(b, n, "ann")
+				d.cfg.Store = store
+				r, err := replica.Open(d.cfg)
+				must(b, err)
+				for i := range edits {
+					_, err := r.Update(func(tx *replica.Tx) error { tx.Put(keyOf(i), events.Text("v")); return nil })
+					must(b, err)
+				}
+				b.StartTimer()
+				began := time.Now()
+				must(b, r.Sync(b.Context()))
+				took += time.Since(began)
+				b.StopTimer()
+				if drained += edits; r.Status().Pending > 0 {
+					b.Fatal("edits are left")
+				}
+				must(b, r.Close())
+				n.Stop(b)
+				b.StartTimer()
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(took.Microseconds())/float64(drained), "edit-µs")
 		})
 	}
 }

@@ -54,13 +54,12 @@ func (w *work) takeChange(c *events.Change) error {
 // entries now.
 func (w *work) reach(at events.Position) {
 	w.head.position = at
-	for i := 0; i < len(w.outbox); {
-		if b := w.outbox[i]; b.accepted > 0 && b.accepted <= at.Offset && !plantEchoCountsTwice {
-			w.remove(i)
-			continue
+	for i, b := range w.outbox {
+		if b.accepted > 0 && b.accepted <= at.Offset && !plantEchoCountsTwice {
+			w.drop(i)
 		}
-		i++
 	}
+	w.compact()
 }
 
 // errWhole ends a watch whose first delta has come whole.
@@ -79,7 +78,7 @@ func (r *Replica) takeParts(ctx context.Context, asked events.Position) error {
 		if err := w.takeDelta(asked, at, changes); err != nil {
 			return err
 		}
-		return w.settle(nil)
+		return w.settleAtOnce(nil)
 	})
 }
 
@@ -230,5 +229,5 @@ func (w *work) unstage(at events.Position) error {
 	w.gen = w.head.gen
 	w.head.staging = nil
 	w.reach(at)
-	return w.settle(nil)
+	return w.settleAtOnce(nil)
 }

@@ -53,6 +53,36 @@ func eventBytes(b *batch) int {
 	return n
 }
 
+// packing says how far batches fit one push.
+type packing struct {
+	first   *batch
+	ops     int
+	bytes   int
+	guards  []events.Key // each once
+	guarded map[events.Key]struct{}
+}
+
+// takes adds a batch to the push, unless it does not go out with those before.
+func (p *packing) takes(b *batch) bool {
+	size := eventBytes(b)
+	switch {
+	case p.first == nil:
+		p.first, p.guarded = b, make(map[events.Key]struct{})
+	case b.alone, p.first.alone, p.bytes+size > pushBytesMax, p.ops+len(b.ops) > events.OpsMax,
+		len(p.guards)+len(b.guards) > events.GuardsMax, !slices.Equal(p.first.meta, b.meta):
+		return false
+	}
+	p.bytes += size
+	p.ops += len(b.ops)
+	for _, g := range b.guards {
+		if _, ok := p.guarded[g.key]; !ok {
+			p.guarded[g.key] = struct{}{}
+			p.guards = append(p.guards, g.key)
+		}
+	}
+	return true
+}
+
 // freeze composes a push of the first batches of the outbox that fit one, and puts
 // it into the store. Their guards have been settled: each holds, and takes the
 // version that its key has now.
@@ -63,29 +93,21 @@ func (w *work) freeze() error {
 	}
 	ev := &events.Event{User: w.head.user, Writer: events.Writer{Kind: events.WriterDevice, ID: w.head.device}}
 	p := &frozenPush{event: ev}
-	guarded := make(map[events.Key]bool)
-	bytes := 0
+	var pack packing
 	for _, b := range w.outbox[first:] {
-		size := eventBytes(b)
-		if len(p.batches) > 0 && (b.alone || w.outbox[first].alone || bytes+size > pushBytesMax ||
-			len(ev.Ops)+len(b.ops) > events.OpsMax || len(ev.Guards)+len(b.guards) > events.GuardsMax || !slices.Equal(ev.Meta, b.meta)) {
+		if !pack.takes(b) {
 			break
 		}
-		bytes += size
 		ev.Ops = append(ev.Ops, b.ops...)
 		ev.Meta = b.meta
-		for _, g := range b.guards {
-			if guarded[g.key] {
-				continue
-			}
-			guarded[g.key] = true
-			e, err := w.synced(g.key)
-			if err != nil {
-				return err
-			}
-			ev.Guards = append(ev.Guards, events.Guard{Key: g.key, Version: e.Version})
-		}
 		p.batches = append(p.batches, b.id)
+	}
+	for _, k := range pack.guards {
+		e, err := w.synced(k)
+		if err != nil {
+			return err
+		}
+		ev.Guards = append(ev.Guards, events.Guard{Key: k, Version: e.Version})
 	}
 	w.name(ev)
 	ev.Log = w.head.position.Log

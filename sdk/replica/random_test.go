@@ -78,7 +78,9 @@ func (r *random) run() {
 		}
 	}
 	for range 60 {
-		r.step(r.rng.IntN(len(r.devices)))
+		i := r.rng.IntN(len(r.devices))
+		r.step(i)
+		must(r.t, r.devices[i].Check())
 	}
 	r.calm = true
 	for range 2 { // the first to be done does not see what others send after it

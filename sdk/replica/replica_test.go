@@ -363,15 +363,16 @@ func TestServerLosesWhatItAccepted(t *testing.T) {
 	if d.fate(b) != replica.FateAccepted || !d.Outbox()[0].Accepted {
 		t.Fatalf("outbox %+v", d.Outbox())
 	}
+	d.edit(put("mine", "2"))
+	later := d.edit(put("other", "1")) // would go out under a new name, and so would that of a copy of this store
 	n.Stop(t)
 	must(t, n.PutDisk(old))
 	n.Start(t)
 	c.bytes = 0
-	later := d.edit(put("later", "1")) // would go out under a new name, and so would that of a copy of this store
 	d.sync()
 	d.shows(values{"a": list("1")})
 	cs := d.cases()
-	if len(cs) != 2 || cs[0].Kind != replica.CaseParked || cs[0].Ops[0].Key != "mine" || cs[1].Ops[0].Key != "later" || d.fate(later) != replica.FateParked {
+	if len(cs) != 3 || cs[0].Ops[0] != put("mine", "1") || cs[1].Ops[0] != put("mine", "2") || d.fate(later) != replica.FateParked {
 		t.Fatalf("cases %+v", cs)
 	}
 	for _, c := range cs {
@@ -379,5 +380,5 @@ func TestServerLosesWhatItAccepted(t *testing.T) {
 		must(t, err)
 	}
 	d.sync()
-	d.shows(values{"a": list("1"), "mine": list("1"), "later": list("1")})
+	d.shows(values{"a": list("1"), "mine": list("2"), "other": list("1")})
 }

@@ -13,34 +13,44 @@ import (
 //
 // refused says which batches the server cannot accept, and why.
 func (w *work) settle(refused map[BatchID]refusal) error {
-	s := &settling{work: w, shows: make(map[events.Key][]events.Value), ghosts: make(map[events.Key][]events.Value)}
-	for i := 0; i < len(w.outbox); {
-		b := w.outbox[i]
-		if b.accepted > 0 || w.frozen.has(b.id) { // decided, or not to be touched before it is
-			if err := s.pass(b); err != nil {
-				return err
-			}
-			i++
-			continue
+	s := newSettling(w)
+	for i := range w.outbox {
+		if _, err := s.step(i, refused); err != nil {
+			return err
 		}
-		next, err := s.decide(b, refused[b.id])
+	}
+	w.compact()
+	w.head.forked = 0
+	return nil
+}
+
+// settleFirst settles the batches that the next push takes. Those behind it have
+// their turn when they go out: what they have seen may be back by then. But when one
+// was parked all others are looked at, too, for this walk alone knows what it has
+// shown, and those that have seen that wait with it.
+func (w *work) settleFirst() error {
+	s := newSettling(w)
+	var p packing
+	full := false
+	for i := 0; i < len(w.outbox) && (!full || len(s.ghosts) > 0); i++ {
+		b, err := s.step(i, nil)
 		if err != nil {
 			return err
 		}
-		if next == nil {
-			w.remove(i)
-			continue
-		}
-		if next != b {
-			w.replace(i, next)
-		}
-		if err := s.pass(next); err != nil {
-			return err
-		}
-		i++
+		full = full || b != nil && b.accepted == 0 && !p.takes(b)
 	}
-	w.head.forked = 0
+	w.compact()
 	return nil
+}
+
+// settleAtOnce settles after an answer, where that cannot wait until the next push is
+// composed: of what the server refuses, and of what may have taken effect by another
+// copy of the store.
+func (w *work) settleAtOnce(refused map[BatchID]refusal) error {
+	if len(refused) == 0 && w.head.forked == 0 {
+		return nil
+	}
+	return w.settle(refused)
 }
 
 // refusal is why the server does not accept a batch that was sent alone.
@@ -58,6 +68,30 @@ type settling struct {
 	// ghosts is what keys would show had no batch been parked on this walk. A batch
 	// that has seen it depends on one that waits, and waits with it.
 	ghosts map[events.Key][]events.Value
+}
+
+func newSettling(w *work) *settling {
+	return &settling{work: w, shows: make(map[events.Key][]events.Value), ghosts: make(map[events.Key][]events.Value)}
+}
+
+// step settles the batch at an index of the outbox, and returns it as it goes on; nil
+// when it does not.
+func (s *settling) step(i int, refused map[BatchID]refusal) (*batch, error) {
+	b := s.outbox[i]
+	if b.accepted > 0 || s.frozen.has(b.id) { // decided, or not to be touched before it is
+		return b, s.pass(b)
+	}
+	next, err := s.decide(b, refused[b.id])
+	switch {
+	case err != nil:
+		return nil, err
+	case next == nil:
+		s.drop(i)
+		return nil, nil
+	case next != b:
+		s.replace(i, next)
+	}
+	return next, s.pass(next)
 }
 
 // at returns what a key shows at this place.

@@ -62,7 +62,7 @@ func (r *Replica) seize(ctx context.Context) (release func(), err error) {
 
 func (r *Replica) syncAll(ctx context.Context) error {
 	rejected, unshown := 0, 0
-	for {
+	for asked := false; ; asked = true {
 		if err := r.usable(); err != nil {
 			return err
 		}
@@ -73,6 +73,9 @@ func (r *Replica) syncAll(ctx context.Context) error {
 		}
 		if err := r.compose(); err != nil {
 			return err
+		}
+		if asked && r.quiet() { // what was left has been withdrawn or waits
+			return nil
 		}
 		v, err := r.exchange(ctx)
 		if err != nil {
@@ -116,15 +119,23 @@ func (w *work) parkUnshown() error {
 	if err := w.fork(); err != nil {
 		return err
 	}
-	for len(w.outbox) > 0 && w.outbox[0].accepted > 0 {
-		b := w.outbox[0]
+	s := newSettling(w)
+	for i, b := range w.outbox {
+		if b.accepted == 0 {
+			if _, err := s.step(i, nil); err != nil {
+				return err
+			}
+			continue
+		}
 		reason := fmt.Sprintf("the server accepted it at offset %d and does not show it: it may have lost it", b.accepted)
-		if err := w.list(caseOf(b, &Case{Kind: CaseParked, Reason: reason})); err != nil {
+		if err := s.park(b, &Case{Kind: CaseParked, Reason: reason}); err != nil {
 			return err
 		}
-		w.remove(0)
+		w.drop(i)
 	}
-	return w.settle(nil)
+	w.compact()
+	w.head.forked = 0
+	return nil
 }
 
 // rejectedMax is how many rejections in a row one Sync takes: each may be of a key
@@ -150,7 +161,7 @@ func (r *Replica) compose() error {
 		return nil
 	}
 	err := r.change(func(w *work) error {
-		if err := w.settle(nil); err != nil {
+		if err := w.settleFirst(); err != nil {
 			return err
 		}
 		return w.freeze()
@@ -192,7 +203,7 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 		if err := w.takeDelta(asked, d.Position, d.Changes); err != nil {
 			return err
 		}
-		return w.settle(refused)
+		return w.settleAtOnce(refused)
 	}); err != nil {
 		return nil, err
 	}
@@ -300,7 +311,7 @@ func (w *work) fallApart(push *frozenPush, why refusal) map[BatchID]refusal {
 // alone lets batches go out each in a push of its own.
 func (w *work) alone(ids []BatchID) {
 	for i, b := range w.outbox {
-		if slices.Contains(ids, b.id) {
+		if _, in := slices.BinarySearch(ids, b.id); in {
 			alone := *b
 			alone.alone = true
 			w.replace(i, &alone)
@@ -313,7 +324,7 @@ func (w *work) alone(ids []BatchID) {
 func (w *work) accept(ids []BatchID, push events.PushID, at events.Position) {
 	w.frozen, w.head.after = nil, push
 	for i, b := range w.outbox {
-		if slices.Contains(ids, b.id) {
+		if _, in := slices.BinarySearch(ids, b.id); in {
 			accepted := *b
 			accepted.accepted = at.Offset
 			w.replace(i, &accepted)

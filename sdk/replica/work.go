@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -98,7 +99,7 @@ func (w *work) commit() error {
 		r.nudge()
 	}
 	if len(w.puts) > 0 {
-		r.show(w.outbox, w.moved)
+		r.show(w)
 	}
 	r.tellLocked(touched)
 	for _, h := range w.opened {
@@ -122,19 +123,48 @@ func (w *work) commit() error {
 	return nil
 }
 
-// show puts an outbox in the place of the one that readers see. Most often a batch
-// has been added to it, and nothing moved.
-func (r *Replica) show(outbox []*batch, moved bool) {
-	if moved {
-		r.touching = touched(outbox)
+// show puts the outbox of a work in the place of the one that readers see. Most often
+// a batch has been added to it, and nothing moved.
+func (r *Replica) show(w *work) {
+	if w.moved {
+		r.retouch(w)
 	} else {
-		for _, b := range outbox[len(r.outbox):] {
+		for _, b := range w.outbox[len(r.outbox):] {
 			for _, k := range b.keys() {
 				r.touching[k] = append(r.touching[k], b)
 			}
 		}
 	}
-	r.outbox = outbox
+	r.outbox = w.outbox
+}
+
+// retouch looks anew at the keys of what has changed, and at no others: an outbox may
+// be long, and a push is a small part of it.
+func (r *Replica) retouch(w *work) {
+	writers := make(map[events.Key][]*batch)
+	for _, b := range w.changed {
+		for _, k := range b.keys() {
+			if _, done := writers[k]; !done {
+				writers[k] = slices.DeleteFunc(slices.Clone(r.touching[k]), func(b *batch) bool {
+					_, changed := w.puts[b.id]
+					return changed
+				})
+			}
+		}
+	}
+	for _, b := range w.puts {
+		if b != nil {
+			for _, k := range b.keys() {
+				writers[k] = append(writers[k], b)
+			}
+		}
+	}
+	for k, bs := range writers {
+		slices.SortFunc(bs, func(a, b *batch) int { return cmp.Compare(a.id, b.id) }) // the order of the outbox
+		if r.touching[k] = bs; len(bs) == 0 {
+			delete(r.touching, k)
+		}
+	}
 }
 
 func touched(outbox []*batch) map[events.Key][]*batch {
@@ -251,11 +281,24 @@ func (w *work) own() {
 
 // remove takes a batch out of the outbox.
 func (w *work) remove(i int) {
+	w.drop(i)
+	w.outbox = slices.Delete(w.outbox, i, i+1)
+}
+
+// drop takes a batch out and leaves a gap, for who takes out many: compact closes
+// them.
+func (w *work) drop(i int) {
 	w.own()
 	b := w.outbox[i]
 	w.changed = append(w.changed, b)
-	w.outbox = slices.Delete(w.outbox, i, i+1)
+	w.outbox[i] = nil
 	w.puts[b.id] = nil
+}
+
+func (w *work) compact() {
+	if w.moved { // or else there is no gap
+		w.outbox = slices.DeleteFunc(w.outbox, func(b *batch) bool { return b == nil })
+	}
 }
 
 // list writes a case.
