@@ -16,7 +16,7 @@ func newReplicaStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		Short:   "Print how a replica stands",
-		Long:    "Print whose the replica is, how many edits wait for sync, how many did not take\neffect as they were meant, and the position on the server that it is at.",
+		Long:    "Print whose the replica is, how many edits wait for sync, how many did not take\neffect as they were meant and how many of those wait until you decide, and the\nposition on the server that it is at.",
 		Example: "  dalvdb replica status --store phone",
 		Args:    wantArgs(0),
 	}
@@ -32,14 +32,19 @@ func (a *app) printReplicaStatus(r *replica.Replica) error {
 			User     events.UserID `json:"user"`
 			Pending  int           `json:"pending"`
 			Cases    int           `json:"cases"`
+			Parked   int           `json:"parked"`
 			Position string        `json:"position"`
-		}{r.User(), s.Pending, s.Cases, s.Position.String()})
+		}{r.User(), s.Pending, s.Cases, s.Parked, s.Position.String()})
 	}
 	at := s.Position.String()
 	if s.Position.IsZero() {
 		at = "nothing has come yet"
 	}
-	_, err := fmt.Fprintf(a.out, "user %s, %d waiting for sync, %d listed by parked, at %s\n", oneLine(events.Text(string(r.User()))), s.Pending, s.Cases, at)
+	parked := ""
+	if s.Parked > 0 {
+		parked = fmt.Sprintf(" (%d until you decide)", s.Parked)
+	}
+	_, err := fmt.Fprintf(a.out, "user %s, %d waiting for sync, %d listed by parked%s, at %s\n", oneLine(events.Text(string(r.User()))), s.Pending, s.Cases, parked, at)
 	return err
 }
 

@@ -193,7 +193,7 @@ func (r *Replica) endCase(id CaseID, with func(*work, *Case) error) error {
 			return err
 		}
 		w.delete(caseKey(int64(id)))
-		w.cases--
+		w.count(&c, -1)
 		return nil
 	})
 }

@@ -128,6 +128,7 @@ func (r *Replica) takeSnapshot(ctx context.Context) error {
 		if err := r.known(p.History); err != nil {
 			return err
 		}
+		r.answering() // also where it goes on after a restart
 		return r.change(func(w *work) error { return w.takePart(p, first) })
 	})
 	if err != nil {

@@ -94,6 +94,7 @@ type Replica struct {
 	ended    error         // why nothing more is done
 	closed   bool          // Close has been called
 	listed   int           // how many cases there are
+	parked   int           // how many of them wait
 	course   Status        // how it gets on with the server; the rest of it is filled in
 	turned   chan struct{} // closed when the status changes
 	watchers map[*watcher]struct{}
@@ -185,6 +186,11 @@ func (r *Replica) load(user events.UserID) error {
 	r.touching = touched(r.outbox)
 	cases, err := r.Cases()
 	r.listed = len(cases)
+	for i := range cases {
+		if cases[i].waits() {
+			r.parked++
+		}
+	}
 	return err
 }
 

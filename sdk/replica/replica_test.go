@@ -159,6 +159,12 @@ func TestParked(t *testing.T) {
 	if len(cs) != 2 || cs[1].Reason == "" {
 		t.Fatalf("cases %+v", cs)
 	}
+	for range 2 {
+		if s := d.Status(); s.Cases != 2 || s.Parked != 2 {
+			t.Fatalf("status %+v", s)
+		}
+		d.reopen() // they are counted anew
+	}
 	if err := d.Acknowledge(cs[0].ID); err == nil {
 		t.Fatal("an edit that waits was acknowledged")
 	}
@@ -170,6 +176,9 @@ func TestParked(t *testing.T) {
 	}
 	d.shows(values{"a": list("1"), "c": list("3")})
 	d.sync()
+	if s := d.Status(); s.Cases != 0 || s.Parked != 0 {
+		t.Fatalf("status %+v", s)
+	}
 	if d.fate(again) != replica.FateAccepted || len(d.cases()) != 0 {
 		t.Fatalf("got %v, cases %v", d.fate(again), d.cases())
 	}

@@ -145,9 +145,10 @@ func (r *Replica) nudge() {
 	}
 }
 
-// failed notes an error for those who look at the status.
+// failed notes an error for those who look at the status, unless the question was
+// given up.
 func (r *Replica) failed(ctx context.Context, err error) error {
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		r.turn(func(s *Status) { s.Phase, s.Reason = phaseOf(ctx, err), err })
 	}
 	return err

@@ -80,6 +80,61 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// phases tells how a device stands when it asks.
+type phases struct {
+	next http.RoundTripper
+	of   *device
+	seen chan replica.Status
+}
+
+func (p *phases) Do(req *http.Request) (*http.Response, error) {
+	p.seen <- p.of.Status()
+	return p.next.RoundTrip(req)
+}
+
+// A device connects, catches up, and is live for as long as its question is held; when
+// that fails it is offline, and connects again.
+func TestPhases(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	p := &phases{next: n.Transport(nodetest.HTTP1), seen: make(chan replica.Status, 1000)}
+	d := openOver(t, n, p, "ann")
+	p.of = d
+	d.edit(put("a", "1"))
+	d.reopen() // Run finds the edit, and is not told of it
+	running(t, d)
+	asks := func(want ...replica.Phase) {
+		t.Helper()
+		for i, phase := range want {
+			select {
+			case got := <-p.seen:
+				if got.Phase != phase || got.Reason != nil {
+					t.Fatalf("request %d: %+v, want %v", i, got, phase)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("request %d did not come; %+v", i, d.Status())
+			}
+		}
+	}
+	asks(replica.PhaseConnecting, replica.PhaseCatchingUp, replica.PhaseLive)
+	if s := d.Status(); s.Phase != replica.PhaseLive || s.Pending != 0 {
+		t.Fatalf("while the question is held: %+v", s)
+	}
+	d.edit(put("a", "2")) // the question is given up, which is no failure
+	asks(replica.PhaseConnecting, replica.PhaseLive)
+	if s := d.Status(); s.Phase != replica.PhaseLive || s.Reason != nil {
+		t.Fatalf("while the question is held again: %+v", s)
+	}
+	n.Stop(t)
+	until(t, d, "offline", func(s replica.Status) bool { return s.Phase == replica.PhaseOffline && s.Reason != nil })
+	for s := (replica.Status{}); s.Phase != replica.PhaseConnecting; {
+		select {
+		case s = <-p.seen:
+		case <-time.After(time.Minute):
+			t.Fatal("it does not connect again")
+		}
+	}
+}
+
 // A Sync beside Run does not wait for what Run waits for.
 func TestSyncBesideRun(t *testing.T) {
 	n := nodetest.New(t, nodetest.Options{})

@@ -15,20 +15,23 @@ type Phase uint8
 
 // The phases.
 const (
-	PhaseOffline   Phase = iota // nothing is under way: nobody has asked, or the server cannot be reached
-	PhaseSyncing                // edits go out, changes come in
-	PhaseLive                   // all was told and shown when it was last asked; under Run it still is
-	PhaseNeedsAuth              // the server does not take the token; what is here can be used
-	PhaseError                  // an error that time does not heal; see Reason
-	PhaseClosed                 // the replica is closed, or its store has failed
+	PhaseOffline    Phase = iota // nothing is under way: nobody has asked, or the server cannot be reached
+	PhaseConnecting              // the server has been asked, and has not answered yet
+	PhaseCatchingUp              // it answers, and there is more to tell or to take
+	PhaseLive                    // all was told and shown when it was last asked; under Run it still is
+	PhaseNeedsAuth               // the server does not take the token; what is here can be used
+	PhaseError                   // an error that time does not heal; see Reason
+	PhaseClosed                  // the replica is closed, or its store has failed
 )
 
 func (p Phase) String() string {
 	switch p {
 	case PhaseOffline:
 		return "offline"
-	case PhaseSyncing:
-		return "syncing"
+	case PhaseConnecting:
+		return "connecting"
+	case PhaseCatchingUp:
+		return "catching-up"
 	case PhaseLive:
 		return "live"
 	case PhaseNeedsAuth:
@@ -47,6 +50,7 @@ type Status struct {
 	Reason     error           // why the last Sync failed; nil when it has not
 	Pending    int             // edits that are in the outbox
 	Cases      int             // edits that did not take effect as meant, and are listed
+	Parked     int             // those of them that wait for the application: parked or refused
 	Position   events.Position // where what is read is true at, edits of this device apart
 	LastSynced time.Time       // when a Sync was done, since Open; by the clock of Config.Now
 }
@@ -62,7 +66,7 @@ func (r *Replica) status() (Status, <-chan struct{}) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := r.course
-	s.Pending, s.Cases, s.Position = len(r.outbox), r.listed, r.head.position
+	s.Pending, s.Cases, s.Parked, s.Position = len(r.outbox), r.listed, r.parked, r.head.position
 	if r.ended != nil {
 		s.Phase = PhaseClosed
 		if s.Reason == nil {
@@ -96,6 +100,13 @@ func (r *Replica) turn(change func(*Status)) {
 	defer r.mu.Unlock()
 	change(&r.course)
 	r.turnLocked()
+}
+
+// answering notes that the server has answered, and that this was not all.
+func (r *Replica) answering() {
+	if r.Status().Phase != PhaseCatchingUp {
+		r.turn(func(s *Status) { s.Phase = PhaseCatchingUp })
+	}
 }
 
 // turnLocked wakes those who watch the status.

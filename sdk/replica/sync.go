@@ -37,7 +37,7 @@ func (r *Replica) syncNow(ctx context.Context) error {
 	if err := r.usable(); err != nil {
 		return err
 	}
-	r.turn(func(s *Status) { s.Phase = PhaseSyncing })
+	r.turn(func(s *Status) { s.Phase = PhaseConnecting })
 	err = r.syncAll(ctx)
 	r.turn(func(s *Status) {
 		if s.Phase, s.Reason = phaseOf(ctx, err), err; err == nil {
@@ -89,6 +89,7 @@ func (r *Replica) syncAll(ctx context.Context) error {
 		if r.quiet() {
 			return nil
 		}
+r.answering()
 		if !r.awaitsShown() {
 			unshown = 0
 		} else if unshown++; unshown > unshownMax {
@@ -206,6 +207,9 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 		return w.settleAtOnce(refused)
 	}); err != nil {
 		return nil, err
+	}
+	if !whole {
+r.answering()
 	}
 	switch {
 	case d.SnapshotRequired:

@@ -27,6 +27,7 @@ type work struct {
 	opened  []*Batch
 	notes   map[BatchID]CaseID // the last case of a batch that goes on
 	cases   int                // more than before
+	parked  int                // more of them that wait than before
 	wiped   bool               // nothing is left
 }
 
@@ -94,6 +95,7 @@ func (w *work) commit() error {
 	}
 	r.head, r.frozen = w.head, w.frozen
 	r.listed += w.cases
+	r.parked += w.parked
 	defer r.turnLocked()
 	if len(w.opened) > 0 {
 		r.nudge()
@@ -304,9 +306,17 @@ func (w *work) compact() {
 // list writes a case.
 func (w *work) list(c *Case) error {
 	w.head.lastCase++
-	w.cases++
+	w.count(c, 1)
 	c.ID = w.head.lastCase
 	return w.put(caseKey(int64(c.ID)), encodeCase(c))
+}
+
+// count counts a case that comes or goes.
+func (w *work) count(c *Case, by int) {
+	w.cases += by
+	if c.waits() {
+		w.parked += by
+	}
 }
 
 // end tells who waits for a batch what became of it.
