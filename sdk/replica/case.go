@@ -18,8 +18,8 @@ type CaseKind uint8
 const (
 	CaseWithdrawn CaseKind = iota + 1 // the server's values were accepted in its place
 	CaseChanged                       // a Resolver changed it; the batch goes on
-	CaseParked                        // it waits for the application: Retry or Discard
-	CaseRefused                       // the server cannot accept it; Retry or Discard
+	CaseParked                        // it waits for the application: Retry, Amend or Discard
+	CaseRefused                       // the server cannot accept it; Retry, Amend or Discard
 )
 
 func (k CaseKind) String() string {
@@ -37,7 +37,7 @@ func (k CaseKind) String() string {
 }
 
 // A Case is an edit that did not take effect as it was meant. It is listed until
-// the application has acknowledged, retried or discarded it.
+// the application has acknowledged, retried, amended or discarded it.
 type Case struct {
 	ID         CaseID
 	Kind       CaseKind
@@ -93,9 +93,9 @@ var ErrNoCase = errors.New("no such case")
 // case of CaseParked or CaseRefused.
 var ErrNotWaiting = errors.New("the edit of this case does not wait")
 
-// ErrWaiting is returned for the acknowledgement of a case whose edit waits: retry or
-// discard it.
-var ErrWaiting = errors.New("the edit of this case waits: retry or discard it")
+// ErrWaiting is returned for the acknowledgement of a case whose edit waits: retry,
+// amend or discard it.
+var ErrWaiting = errors.New("the edit of this case waits: retry, amend or discard it")
 
 // Cases lists what did not take effect as it was meant, oldest first.
 func (r *Replica) Cases() ([]Case, error) {
@@ -141,7 +141,7 @@ func (r *Replica) readCase(id CaseID) (Case, error) {
 }
 
 // Acknowledge takes a case off the list, of an edit that was withdrawn or changed.
-// One that waits stays: Retry or Discard it.
+// One that waits stays: Retry, Amend or Discard it.
 func (r *Replica) Acknowledge(id CaseID) error {
 	return r.endCase(id, func(_ *work, c *Case) error {
 		if c.waits() {
@@ -181,6 +181,27 @@ func (r *Replica) Retry(id CaseID) (*Batch, error) {
 		return nil
 	})
 	return h, err
+}
+
+// Amend makes another edit in the place of one that waits, as Update does, and takes
+// its case off the list: both or neither. What the waiting edit was for is in Cases. An
+// error of edit leaves everything as it was, and so does an edit of nothing, which is
+// ErrWaiting: what is given up is discarded.
+func (r *Replica) Amend(id CaseID, edit func(*Tx) error) (*Batch, error) {
+	var h *Batch
+	err := r.endCase(id, func(w *work, c *Case) (err error) {
+		if !c.waits() {
+			return fmt.Errorf("case %d is %v: %w", id, c.Kind, ErrNotWaiting)
+		}
+		if h, err = w.edit(edit); errors.Is(err, errNothing) {
+			err = fmt.Errorf("case %d: an edit of nothing: %w", id, ErrWaiting)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func (r *Replica) endCase(id CaseID, with func(*work, *Case) error) error {

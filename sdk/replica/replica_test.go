@@ -139,52 +139,6 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
-// An edit that waits is done again when the application says so, guarded by what is
-// there then; or given up.
-func TestParked(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
-	serverWrites(t, n, "ann", put("a", "0"))
-	d := open(t, n, "ann", replica.Rule{Pattern: "a", Resolve: replica.Park}, replica.Rule{Pattern: "b", Resolve: replica.AcceptClient})
-	d.sync()
-	d.edit(put("a", "1"))
-	depends := d.edit(put("a", "2"), put("b", "2")) // has seen a=1
-	free := d.edit(put("c", "3"))
-	serverWrites(t, n, "ann", put("a", "server"))
-	d.sync()
-	d.shows(values{"a": list("server"), "c": list("3")})
-	if d.fate(depends) != replica.FateParked || d.fate(free) != replica.FateAccepted {
-		t.Fatal("wrong fates")
-	}
-	cs := d.cases()
-	if len(cs) != 2 || cs[1].Reason == "" {
-		t.Fatalf("cases %+v", cs)
-	}
-	for range 2 {
-		if s := d.Status(); s.Cases != 2 || s.Parked != 2 {
-			t.Fatalf("status %+v", s)
-		}
-		d.reopen() // they are counted anew
-	}
-	if err := d.Acknowledge(cs[0].ID); err == nil {
-		t.Fatal("an edit that waits was acknowledged")
-	}
-	again, err := d.Retry(cs[0].ID)
-	must(t, err)
-	must(t, d.Discard(cs[1].ID))
-	if err := d.Discard(cs[1].ID); !errors.Is(err, replica.ErrNoCase) {
-		t.Fatalf("got %v", err)
-	}
-	d.shows(values{"a": list("1"), "c": list("3")})
-	d.sync()
-	if s := d.Status(); s.Cases != 0 || s.Parked != 0 {
-		t.Fatalf("status %+v", s)
-	}
-	if d.fate(again) != replica.FateAccepted || len(d.cases()) != 0 {
-		t.Fatalf("got %v, cases %v", d.fate(again), d.cases())
-	}
-	d.shows(values{"a": list("1"), "c": list("3")})
-}
-
 // A guard holds by what its writer saw, not by versions: a key that shows it again
 // is not in conflict.
 func TestGuardsSettleByValues(t *testing.T) {
@@ -221,25 +175,6 @@ func TestGuardModes(t *testing.T) {
 		}
 	}
 	d.shows(values{"free/a": list("1"), "strict/a": list("2"), "usual": list("2", "1"), "read": list("2")})
-}
-
-// What the server can never accept waits alone; what was sent with it goes on.
-func TestRefused(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
-	d := open(t, n, "ann")
-	d.sync()
-	good := d.edit(put("a", "1"))
-	bad := d.edit(put("system/x", "1")) // devices may not write it
-	also := d.edit(put("b", "1"))
-	d.sync()
-	if d.fate(good) != replica.FateAccepted || d.fate(bad) != replica.FateRefused || d.fate(also) != replica.FateAccepted {
-		t.Fatal("wrong fates")
-	}
-	cs := d.cases()
-	if len(cs) != 1 || cs[0].Kind != replica.CaseRefused || len(cs[0].Violations) != 1 || cs[0].Violations[0].Reason != events.ReasonDomain {
-		t.Fatalf("cases %+v", cs)
-	}
-	d.shows(values{"a": list("1"), "b": list("1")})
 }
 
 // An answer is lost after the server has taken the push: the push is sent again in

@@ -89,7 +89,7 @@ func (r *Replica) syncAll(ctx context.Context) error {
 		if r.quiet() {
 			return nil
 		}
-r.answering()
+		r.answering()
 		if !r.awaitsShown() {
 			unshown = 0
 		} else if unshown++; unshown > unshownMax {
@@ -209,7 +209,7 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 		return nil, err
 	}
 	if !whole {
-r.answering()
+		r.answering()
 	}
 	switch {
 	case d.SnapshotRequired:

@@ -44,20 +44,9 @@ func (e *LimitError) Error() string {
 // everything as it was. An edit without ops and guards is none: the Batch is nil.
 func (r *Replica) Update(edit func(*Tx) error) (*Batch, error) {
 	var h *Batch
-	err := r.change(func(w *work) error {
-		tx := &Tx{w: w, seen: make(map[events.Key]bool), shown: make(map[events.Key][]events.Value)}
-		if err := errors.Join(edit(tx), tx.err); err != nil {
-			return err
-		}
-		if len(tx.batch.ops) == 0 && len(tx.batch.guards) == 0 {
-			return errNothing
-		}
-		tx.batch.time = r.now()
-		if err := tx.check(); err != nil {
-			return err
-		}
-		h = w.append(&tx.batch)
-		return nil
+	err := r.change(func(w *work) (err error) {
+		h, err = w.edit(edit)
+		return err
 	})
 	if errors.Is(err, errNothing) {
 		return nil, nil
@@ -70,6 +59,22 @@ func (r *Replica) Update(edit func(*Tx) error) (*Batch, error) {
 
 // errNothing ends a change that changes nothing.
 var errNothing = errors.New("nothing to do")
+
+// edit lets the application make one edit.
+func (w *work) edit(edit func(*Tx) error) (*Batch, error) {
+	tx := &Tx{w: w, seen: make(map[events.Key]bool), shown: make(map[events.Key][]events.Value)}
+	if err := errors.Join(edit(tx), tx.err); err != nil {
+		return nil, err
+	}
+	if len(tx.batch.ops) == 0 && len(tx.batch.guards) == 0 {
+		return nil, errNothing
+	}
+	tx.batch.time = w.now()
+	if err := tx.check(); err != nil {
+		return nil, err
+	}
+	return w.append(&tx.batch), nil
+}
 
 // Get returns the values of a key, edits of this device and this one included; none
 // when it is absent. It does not guard: see Expect.
