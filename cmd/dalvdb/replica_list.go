@@ -51,24 +51,48 @@ func (a *app) printReplicaStatus(r *replica.Replica) error {
 func newReplicaOutbox(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "outbox",
-		Short: "List or cancel edits that wait for sync",
+		Short: "List edits that wait for sync, cancel one, or make fewer of them",
 		Long: `List the edits that the server has not shown yet, oldest first; or take one back
-with --cancel, as long as it has not been sent.`,
+with --cancel, as long as it has not been sent.
+
+With --coalesce, edits that follow one another and write the same keys become
+one: of what replaces, the last is left, and what adds to a number adds up. It
+takes effect as a whole, and has the ID of the last.`,
 		Example: `  dalvdb replica outbox --store phone
-  dalvdb replica outbox --store phone --cancel 3`,
+  dalvdb replica outbox --store phone --cancel 3
+  dalvdb replica outbox --store phone --coalesce`,
 		Args: wantArgs(0),
 	}
 	store := a.storeFlag(cmd)
+	a.exclusive(cmd, "cancel", "coalesce")
 	cancel := cmd.Flags().Int64("cancel", 0, "take back the edit with this `ID`")
+	coalesce := cmd.Flags().Bool("coalesce", false, "make one of edits that follow one another and write the same keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return store.with(func(r *replica.Replica) error {
-			if cmd.Flags().Changed("cancel") {
+			switch {
+			case cmd.Flags().Changed("cancel"):
 				return lookedUp(r.Cancel(replica.BatchID(*cancel)))
+			case *coalesce:
+				return a.coalesce(r)
 			}
 			return a.printOutbox(r.Outbox())
 		})
 	}
 	return cmd
+}
+
+func (a *app) coalesce(r *replica.Replica) error {
+	fewer, err := r.CoalesceRuns()
+	if err != nil {
+		return err
+	}
+	if a.output == "json" {
+		return a.printValueJSON(struct {
+			Fewer int `json:"fewer"`
+		}{fewer})
+	}
+	_, err = fmt.Fprintf(a.out, "%d fewer, %d waiting for sync\n", fewer, r.Status().Pending)
+	return err
 }
 
 // lookedUp gives an error about an id its exit code.

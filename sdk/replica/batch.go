@@ -110,7 +110,8 @@ type Result struct {
 	Case     CaseID          // where it is listed, unless it was accepted as it was or cancelled
 }
 
-// A Batch is one edit on its way to the server.
+// A Batch is one edit on its way to the server. It ends as the edit does that it has
+// become a part of, if it has (see Replica.Coalesce).
 type Batch struct {
 	id     BatchID
 	done   chan struct{}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,15 +37,29 @@ var (
 	ErrInFlight = errors.New("the edit is being sent")
 )
 
+// find returns where a batch stands in the outbox; -1 when it does not.
+func (w *work) find(id BatchID) int {
+	i, there := slices.BinarySearchFunc(w.outbox, id, func(b *batch, id BatchID) int { return cmp.Compare(b.id, id) })
+	if !there {
+		return -1
+	}
+	return i
+}
+
+// unsent reports whether nobody but this device can know of a batch.
+func (w *work) unsent(b *batch) bool {
+	return b.accepted == 0 && !w.frozen.has(b.id) && b.id > w.head.forked
+}
+
 // Cancel takes an edit that has not been sent out of the outbox. Later edits that
 // relied on it are in conflict at the next Sync.
 func (r *Replica) Cancel(id BatchID) error {
 	return r.change(func(w *work) error {
-		i := slices.IndexFunc(w.outbox, func(b *batch) bool { return b.id == id })
+		i := w.find(id)
 		switch {
 		case i < 0:
 			return fmt.Errorf("batch %d: %w", id, ErrNoBatch)
-		case w.outbox[i].accepted > 0 || w.frozen.has(id) || id <= w.head.forked:
+		case !w.unsent(w.outbox[i]):
 			return fmt.Errorf("batch %d: %w", id, ErrInFlight)
 		}
 		w.remove(i)

@@ -80,7 +80,7 @@ type Replica struct {
 	// writing is held by who changes the replica, from its first look to the end of
 	// Store.Apply. Order: writing before mu.
 	writing sync.Mutex
-	handles map[BatchID]*Batch // of batches that have not ended; guarded by writing
+	handles map[BatchID][]*Batch // of batches that have not ended, by the batch that they became part of; guarded by writing
 
 	// mu guards what readers see, and is held while the rows of the store that
 	// readers see change. Who holds writing may read the fields without it.
@@ -145,7 +145,7 @@ func Open(cfg Config) (*Replica, error) {
 	r := &Replica{
 		store: cfg.Store, rules: rs, syncing: make(chan struct{}, 1), unsure: true,
 		now:     func() events.Time { return events.TimeOf(cfg.Now()) },
-		handles: make(map[BatchID]*Batch), turned: make(chan struct{}), edited: make(chan struct{}, 1), watchers: make(map[*watcher]struct{}),
+		handles: make(map[BatchID][]*Batch), turned: make(chan struct{}), edited: make(chan struct{}, 1), watchers: make(map[*watcher]struct{}),
 		gone: make(chan struct{}),
 	}
 	if cfg.URL != "" {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
@@ -90,5 +91,56 @@ func TestDependsFromAfar(t *testing.T) {
 	}
 	if parked.result.Fate != FateParked || depends.result.Fate != FateParked {
 		t.Fatalf("got %+v and %+v", parked.result, depends.result)
+	}
+}
+
+// What relies on what is no longer there is not made one: it is settled first. The
+// server's change has come, and its turn has not.
+func TestCoalesceWhatIsInConflict(t *testing.T) {
+	r, s := openScripted(t)
+	for range 2*events.OpsMax + 1 {
+		bump(t, r)
+	}
+	a, b := putText(t, r, "x", "1"), putText(t, r, "x", "2")
+	s.answers = append(s.answers, shows(101, "x", "other"), fails(errLost))
+	if err := r.Sync(t.Context()); !errors.Is(err, errLost) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := r.Coalesce(a.ID(), b.ID()); !errors.Is(err, ErrInConflict) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := r.CoalesceRuns(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Cancel(a.ID()); err != nil {
+		t.Fatal("it has become part of another")
+	}
+}
+
+// An op that shows no effect, for it cannot be carried out, is not made part of a sum
+// that would have none either.
+func TestCoalesceWhatHasNoEffect(t *testing.T) {
+	r, s := openScripted(t)
+	for range 2*events.OpsMax + 1 {
+		bump(t, r)
+	}
+	by := func(n int64) BatchID {
+		b, err := r.Update(func(tx *Tx) error { tx.Increment("m", n); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.ID()
+	}
+	a, b := by(1), by(math.MaxInt64-10)
+	s.answers = append(s.answers, func(q question) (wire.Synced, error) {
+		ans, err := accepts(101)(q)
+		ans.Delta.Changes = []events.Change{{Key: "m", Version: 101, Kind: events.Replaced, Values: []events.Value{events.Number(20)}}}
+		return ans, err
+	}, fails(errLost))
+	if err := r.Sync(t.Context()); !errors.Is(err, errLost) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := r.Coalesce(a, b); !errors.Is(err, ErrNotOne) {
+		t.Fatalf("got %v", err)
 	}
 }

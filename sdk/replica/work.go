@@ -25,6 +25,7 @@ type work struct {
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
+	joins   []joint
 	notes   map[BatchID]CaseID // the last case of a batch that goes on
 	cases   int                // more than before
 	parked  int                // more of them that wait than before
@@ -36,6 +37,9 @@ type ending struct {
 	id     BatchID
 	result Result
 }
+
+// joint says that a batch has become part of another.
+type joint struct{ part, one BatchID }
 
 // change carries out one change. Nothing is changed after an error of prepare.
 func (r *Replica) change(prepare func(*work) error) error {
@@ -104,25 +108,36 @@ func (w *work) commit() error {
 		r.show(w)
 	}
 	r.tellLocked(touched)
+	w.tellHandles()
+	return nil
+}
+
+// tellHandles tells those who wait for a batch what this work has made of it.
+func (w *work) tellHandles() {
+	all := w.Replica.handles
 	for _, h := range w.opened {
-		r.handles[h.id] = h
+		all[h.id] = append(all[h.id], h)
+	}
+	for _, j := range w.joins {
+		if hs := all[j.part]; len(hs) > 0 {
+			all[j.one] = append(all[j.one], hs...)
+			delete(all, j.part)
+		}
 	}
 	for id, c := range w.notes {
-		if h := r.handles[id]; h != nil {
+		for _, h := range all[id] {
 			h.note = c
 		}
 	}
 	for _, e := range w.ends {
-		if h := r.handles[e.id]; h != nil {
-			if e.result.Case == 0 {
-				e.result.Case = h.note
+		for _, h := range all[e.id] {
+			if h.result = e.result; h.result.Case == 0 {
+				h.result.Case = h.note
 			}
-			h.result = e.result
 			close(h.done)
-			delete(r.handles, e.id)
 		}
+		delete(all, e.id)
 	}
-	return nil
 }
 
 // show puts the outbox of a work in the place of the one that readers see. Most often
