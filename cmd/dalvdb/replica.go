@@ -23,8 +23,9 @@ func newReplica(a *app) *cobra.Command {
 		Use:   "replica",
 		Short: "Be a device: keep a user's data, edit offline, sync",
 		Long: `Keep a replica of one user's data in a directory, as a device does. "open" makes
-it; then every verb works on --store DIR. Only open, sync and watch use the
-network: what is edited is read at once, and goes out with the next sync.
+it; then every verb works on --store DIR. Only open, sync, watch and "outbox
+--recall" use the network: what is edited is read at once, and goes out with the
+next sync.
 
 Two directories are two devices: edit the same key in both, sync both, and see
 which one wins, and what became of the other's edit.`,

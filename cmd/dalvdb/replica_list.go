@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -51,23 +52,40 @@ func (a *app) printReplicaStatus(r *replica.Replica) error {
 func newReplicaOutbox(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "outbox",
-		Short: "List edits that wait for sync, cancel one, or make fewer of them",
+		Short: "List edits that wait for sync, take one back, or make fewer of them",
 		Long: `List the edits that the server has not shown yet, oldest first; or take one back
-with --cancel, as long as it has not been sent.
+with --cancel, as long as it has not been sent. Of one that was sent, and got no
+answer, --recall asks the server: it is taken back unless it has taken effect.
+Without an answer the wish stands, and the next sync asks on.
 
 With --coalesce, edits that follow one another and write the same keys become
 one: of what replaces, the last is left, and what adds to a number adds up. It
-takes effect as a whole, and has the ID of the last.`,
+takes effect as a whole, and has the ID of the last.
+
+Exit code 4: --cancel of an edit that was sent; --recall of one that has taken
+effect.`,
 		Example: `  dalvdb replica outbox --store phone
   dalvdb replica outbox --store phone --cancel 3
+  dalvdb replica outbox --store phone --recall 2
   dalvdb replica outbox --store phone --coalesce`,
 		Args: wantArgs(0),
 	}
-	store := a.storeFlag(cmd)
-	a.exclusive(cmd, "cancel", "coalesce")
+	store, link := a.storeFlag(cmd), a.linkFlags(cmd)
+	a.exclusive(cmd, "cancel", "recall", "coalesce")
 	cancel := cmd.Flags().Int64("cancel", 0, "take back the edit with this `ID`")
+	recall := cmd.Flags().Int64("recall", 0, "take back the edit with this `ID`, which was sent, if it has not taken effect")
 	coalesce := cmd.Flags().Bool("coalesce", false, "make one of edits that follow one another and write the same keys")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("recall") {
+			return store.linked(link, func(r *replica.Replica) error {
+				return a.recall(cmd.Context(), r, replica.BatchID(*recall), link)
+			})
+		}
+		for _, name := range []string{"url", "token", "timeout"} {
+			if a.explicit[name] {
+				return usageError("--%s: only --recall uses the network", name)
+			}
+		}
 		return store.with(func(r *replica.Replica) error {
 			switch {
 			case cmd.Flags().Changed("cancel"):
@@ -79,6 +97,29 @@ takes effect as a whole, and has the ID of the last.`,
 		})
 	}
 	return cmd
+}
+
+func (a *app) recall(ctx context.Context, r *replica.Replica, id replica.BatchID, link *linkFlags) error {
+	var res replica.Result
+	err := link.ask(ctx, func(ctx context.Context) (err error) {
+		res, err = r.Recall(ctx, id)
+		return err
+	})
+	switch {
+	case err != nil:
+		return lookedUp(err)
+	case a.output == "json":
+		err = a.printValueJSON(struct {
+			Batch replica.BatchID `json:"batch"`
+			Fate  string          `json:"fate"`
+		}{id, res.Fate.String()})
+	default:
+		_, err = fmt.Fprintf(a.out, "%d %v\n", id, res.Fate)
+	}
+	if err == nil && res.Fate != replica.FateCancelled {
+		return &exitError{code: exitRejected, err: errSilent}
+	}
+	return err
 }
 
 func (a *app) coalesce(r *replica.Replica) error {
@@ -112,9 +153,10 @@ func (a *app) printOutbox(ps []replica.Pending) error {
 			if err := a.printValueJSON(struct {
 				Batch    replica.BatchID `json:"batch"`
 				InFlight bool            `json:"inFlight"`
+				Recalled bool            `json:"recalled"`
 				Made     string          `json:"made"`
 				Ops      []jsonMessage   `json:"ops"`
-			}{p.ID, p.InFlight, timeOf(p.Made), jsonOps(p.Ops)}); err != nil {
+			}{p.ID, p.InFlight, p.Recalled, timeOf(p.Made), jsonOps(p.Ops)}); err != nil {
 				return err
 			}
 		}
@@ -126,6 +168,8 @@ func (a *app) printOutbox(ps []replica.Pending) error {
 		switch {
 		case p.Accepted:
 			state = "accepted"
+		case p.Recalled:
+			state = "recalled"
 		case p.InFlight:
 			state = "sent"
 		}

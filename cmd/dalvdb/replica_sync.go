@@ -82,7 +82,10 @@ func (a *app) linkFlags(cmd *cobra.Command) *linkFlags {
 }
 
 // sync syncs once.
-func (l *linkFlags) sync(ctx context.Context, r *replica.Replica) error {
+func (l *linkFlags) sync(ctx context.Context, r *replica.Replica) error { return l.ask(ctx, r.Sync) }
+
+// ask calls what speaks to the server, for as long as it may take.
+func (l *linkFlags) ask(ctx context.Context, speak func(context.Context) error) error {
 	if l.timeout < 0 {
 		return usageError("--timeout %v: want 0 or more", l.timeout)
 	}
@@ -91,7 +94,7 @@ func (l *linkFlags) sync(ctx context.Context, r *replica.Replica) error {
 		ctx, cancel = context.WithTimeout(ctx, l.timeout)
 		defer cancel()
 	}
-	err := r.Sync(ctx)
+	err := speak(ctx)
 	switch {
 	case errors.Is(err, replica.ErrOtherServer):
 		return &exitError{code: exitRejected, err: err}
@@ -127,21 +130,27 @@ Exit code 4: an edit was withdrawn, parked or refused.`,
 	var resolve string
 	cmd.Flags().Var(newChoice(&resolve, "server", resolverNames()...), "resolve", "what becomes of an edit that is in conflict")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := store.connection()
-		if err != nil {
-			return err
-		}
-		// A token in the environment is more likely a backend's than a newer one.
-		if changed := a.takeLink(&c, link); changed {
-			if err := store.saveConnection(c); err != nil {
-				return err
-			}
-		}
-		return store.open(c, func(r *replica.Replica) error { return a.syncAndTell(cmd.Context(), r, link) }, func(cfg *replica.Config) {
+		return store.linked(link, func(r *replica.Replica) error { return a.syncAndTell(cmd.Context(), r, link) }, func(cfg *replica.Config) {
 			cfg.Rules = []replica.Rule{{Pattern: "**", Resolve: resolvers[resolve]}}
 		})
 	}
 	return cmd
+}
+
+// linked opens the replica as with does, with an address and a token that stand on the
+// command line, which it keeps. A token in the environment is more likely a backend's
+// than a newer one.
+func (s *storeFlag) linked(link *linkFlags, do func(*replica.Replica) error, change ...func(*replica.Config)) error {
+	c, err := s.connection()
+	if err != nil {
+		return err
+	}
+	if changed := s.app.takeLink(&c, link); changed {
+		if err := s.saveConnection(c); err != nil {
+			return err
+		}
+	}
+	return s.open(c, do, change...)
 }
 
 // takeLink takes an address or a token that stand on the command line itself.

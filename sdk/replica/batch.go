@@ -84,7 +84,7 @@ const (
 	FateWithdrawn                 // the server's values were accepted in its place
 	FateParked                    // it waits for the application
 	FateRefused                   // the server cannot accept it; it waits for the application
-	FateCancelled                 // the application took it back before it was sent
+	FateCancelled                 // the application took it back before it took effect
 )
 
 func (f Fate) String() string {
@@ -123,6 +123,16 @@ type Batch struct {
 // ID names the batch in this store.
 func (b *Batch) ID() BatchID { return b.id }
 
+// ended reports whether Done is closed.
+func (b *Batch) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Done is closed once the server has decided, or the batch has ended in another
 // way. It is not while the device is offline, and a Batch does not outlive its
 // Replica: after a restart look at Replica.Outbox.
@@ -131,10 +141,8 @@ func (b *Batch) Done() <-chan struct{} { return b.done }
 // Wait waits for the end of the batch. ErrClosed says that the replica was closed
 // before: the batch is in its store.
 func (b *Batch) Wait(ctx context.Context) (Result, error) {
-	select {
-	case <-b.done:
+	if b.ended() { // also when the replica is closed
 		return b.result, nil
-	default:
 	}
 	select {
 	case <-b.done:

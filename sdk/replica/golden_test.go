@@ -20,13 +20,22 @@ import (
 var writeGolden = flag.Bool("golden.write", false, "write the golden file of a new format")
 
 // Rows that were once written are read for ever, and are written alike. The file
-// never changes: a new format gets one of its own.
+// never changes: a new format gets one of its own, and so does what a format gains.
 func TestGoldenRows(t *testing.T) {
+	for file, rows := range map[string][]goldenRow{
+		fmt.Sprintf("format%d.txt", storeFormat):          goldenRows(),
+		fmt.Sprintf("format%d-recalled.txt", storeFormat): recalledRows(),
+	} {
+		t.Run(file, func(t *testing.T) { goldenFile(t, filepath.Join("testdata", "golden", file), rows) })
+	}
+}
+
+func goldenFile(t *testing.T, name string, rows []goldenRow) {
+	t.Helper()
 	var got strings.Builder
-	for _, row := range goldenRows() {
+	for _, row := range rows {
 		fmt.Fprintf(&got, "%s\n%s\n", row.name, hex.EncodeToString(row.bytes(t)))
 	}
-	name := filepath.Join("testdata", "golden", fmt.Sprintf("format%d.txt", storeFormat))
 	if *writeGolden {
 		if err := os.WriteFile(name, []byte(got.String()), 0o600); err != nil {
 			t.Fatal(err)
@@ -40,7 +49,7 @@ func TestGoldenRows(t *testing.T) {
 		t.Errorf("rows are written differently:\n%s\nwant:\n%s", got.String(), want)
 	}
 	lines := strings.Split(strings.TrimSpace(string(want)), "\n")
-	for i, row := range goldenRows() {
+	for i, row := range rows {
 		b, err := hex.DecodeString(lines[2*i+1])
 		if err != nil {
 			t.Fatal(err)
@@ -134,9 +143,24 @@ func goldenRows() []goldenRow {
 	}
 }
 
+// recalledRows are those that came with Recall.
+func recalledRows() []goldenRow {
+	push := &frozenPush{batches: []BatchID{9, 10, 12}, takesBack: events.PushID{7}, recalled: []BatchID{12, 9}, event: &events.Event{
+		User: "ann", Writer: events.Writer{Kind: events.WriterDevice, ID: "phone"},
+		Push: events.Push{Seq: 4, ID: events.PushID{9}, After: events.PushID{8}},
+	}}
+	return []goldenRow{row("push that takes back", push, func(p *frozenPush) proto.Message {
+		m, err := encodePush(p)
+		if err != nil {
+			panic(err)
+		}
+		return m
+	}, decodePush)}
+}
+
 // FuzzRows reads rows of any bytes: they are refused or read, and never more.
 func FuzzRows(f *testing.F) {
-	for _, row := range goldenRows() {
+	for _, row := range append(goldenRows(), recalledRows()...) {
 		b, err := proto.Marshal(row.write())
 		if err != nil {
 			f.Fatal(err)

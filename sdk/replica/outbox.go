@@ -16,6 +16,7 @@ type Pending struct {
 	Ops      []events.Op
 	Made     events.Time // when, by the clock of the device
 	InFlight bool        // it has been or is about to be sent
+	Recalled bool        // it has been sent, and the application wants it back: see Recall
 	Accepted bool        // the server has accepted it, and it comes back with the next pull
 }
 
@@ -24,7 +25,7 @@ func (r *Replica) Outbox() []Pending {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return each(r.outbox, func(b *batch) Pending {
-		return Pending{ID: b.id, Ops: slices.Clone(b.ops), Made: b.time, InFlight: r.frozen.has(b.id), Accepted: b.accepted > 0}
+		return Pending{ID: b.id, Ops: slices.Clone(b.ops), Made: b.time, InFlight: r.frozen.has(b.id), Recalled: r.frozen.recalls(b.id), Accepted: b.accepted > 0}
 	})
 }
 
@@ -52,7 +53,8 @@ func (w *work) unsent(b *batch) bool {
 }
 
 // Cancel takes an edit that has not been sent out of the outbox. Later edits that
-// relied on it are in conflict at the next Sync.
+// relied on it are in conflict at the next Sync. What may have reached the server is
+// ErrInFlight: see Recall.
 func (r *Replica) Cancel(id BatchID) error {
 	return r.change(func(w *work) error {
 		i := w.find(id)

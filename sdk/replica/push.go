@@ -19,6 +19,9 @@ type frozenPush struct {
 	// became of that: accepted says that it has not taken effect and never will,
 	// forked by its id that it has. Then batches are those that it had.
 	takesBack events.PushID
+
+	// recalled are those of batches that the application wants back, in order.
+	recalled []BatchID
 }
 
 // has reports whether a batch is in the push, if there is one.
@@ -29,6 +32,9 @@ func (p *frozenPush) has(id BatchID) bool {
 	_, has := slices.BinarySearch(p.batches, id)
 	return has
 }
+
+// recalls reports whether the application wants a batch of the push back.
+func (p *frozenPush) recalls(id BatchID) bool { return p != nil && slices.Contains(p.recalled, id) }
 
 // pushBytesMax is how large a push may be: an event at its limit, less what the
 // server puts around it and what an estimate may miss.
@@ -122,13 +128,12 @@ func (w *work) name(ev *events.Event) {
 	_, _ = rand.Read(ev.Push.ID[:]) // never fails
 }
 
-// takeBack freezes an empty push in the place of one that the server refuses now, and
-// may have accepted before.
-func (w *work) takeBack(p *frozenPush) error {
+// takeBack freezes an empty push in the place of one that the server refuses now, or
+// of which the application wants batches back, and that it may have accepted before.
+func (w *work) takeBack(p *frozenPush, recalled ...BatchID) {
 	ev := &events.Event{User: p.event.User, Writer: p.event.Writer}
 	w.name(ev)
-	w.frozen = &frozenPush{event: ev, batches: p.batches, takesBack: p.event.Push.ID}
-	return nil
+	w.frozen = &frozenPush{event: ev, batches: p.batches, takesBack: p.event.Push.ID, recalled: recalled}
 }
 
 func encodePush(p *frozenPush) (*storepb.Push, error) {
@@ -139,6 +144,7 @@ func encodePush(p *frozenPush) (*storepb.Push, error) {
 	m := &storepb.Push{Record: record, Batches: each(p.batches, func(id BatchID) int64 { return int64(id) })}
 	if !p.takesBack.IsZero() {
 		m.TakesBack = p.takesBack[:]
+		m.Recalled = each(p.recalled, func(id BatchID) int64 { return int64(id) })
 	}
 	return m, nil
 }
@@ -150,5 +156,6 @@ func decodePush(m *storepb.Push) (*frozenPush, error) {
 	}
 	p := &frozenPush{event: rec.Event, batches: each(m.GetBatches(), func(n int64) BatchID { return BatchID(n) })}
 	copy(p.takesBack[:], m.GetTakesBack())
+	p.recalled = each(m.GetRecalled(), func(n int64) BatchID { return BatchID(n) })
 	return p, nil
 }

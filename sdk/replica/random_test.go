@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -20,12 +21,13 @@ var (
 
 // Devices of one user edit while they are offline, over a network that loses
 // requests and answers; they restart, half of them as after a power cut, the server
-// does, a backend writes between them. Each edit leaves a word in a list of its device that no other edit touches,
+// does, a backend writes between them. They take edits back, make some of them one, and
+// make others in the place of those that wait. Each edit leaves a word in a list of its device that no other edit touches,
 // and counts a counter up, along with puts and deletes that are guarded. In the end:
 //
 //   - every device shows what the server has, and has nothing left to send
-//   - each word is in its list, once, or else its edit is listed as a case: no edit
-//     goes silently, and none does half of what it says
+//   - each word is in its list, once, or else its edit is listed as a case, or was
+//     taken back: no edit goes silently, and none does half of what it says
 //   - the counter is the number of words: nothing is applied twice
 func TestRandomReplicas(t *testing.T) {
 	runs := *randomRuns
@@ -41,10 +43,15 @@ func TestRandomReplicas(t *testing.T) {
 			happened.conflicts += r.conflicts
 			happened.lost += r.lost
 			happened.restarts += r.restarts
+			happened.recalled += r.recalled
+			happened.joined += r.joined
+			happened.amended += r.amended
 		})
 	}
-	if happened.conflicts == 0 || happened.lost == 0 || happened.restarts == 0 {
-		t.Fatalf("what should have happened did not: %d conflicts, %d syncs failed, %d restarts", happened.conflicts, happened.lost, happened.restarts)
+	t.Logf("%d conflicts, %d syncs failed, %d restarts, %d taken back after they were sent, %d made one, %d amended",
+		happened.conflicts, happened.lost, happened.restarts, happened.recalled, happened.joined, happened.amended)
+	if happened.conflicts == 0 || happened.lost == 0 || happened.restarts == 0 || happened.joined == 0 {
+		t.Fatal("what should have happened did not")
 	}
 }
 
@@ -53,11 +60,21 @@ type random struct {
 	rng     *rand.Rand
 	node    *nodetest.Node
 	devices []*device
-	words   []map[string]bool // by device: of all its edits
+	words   []map[string]word // by device: of all its edits
 
-	conflicts, lost, restarts int
-	calm                      bool // nothing is lost any more
+	conflicts, lost, restarts, recalled, joined, amended int
+	calm                                                 bool // nothing is lost any more
 }
+
+// word says what is known of an edit.
+type word int
+
+const (
+	sent   word = iota // it goes on, or is listed
+	there              // it has taken effect
+	gone               // it was taken back
+	wanted             // it may have been
+)
 
 func (r *random) run() {
 	lossy := func() *nodetest.Lossy {
@@ -72,7 +89,7 @@ func (r *random) run() {
 	for range 2 + r.rng.IntN(2) {
 		rules := []replica.Rule{{Pattern: "own/**"}, {Pattern: "**", Resolve: resolvers[r.rng.IntN(len(resolvers))]}}
 		r.devices = append(r.devices, openOver(r.t, r.node, lossy(), "ann", rules...))
-		r.words = append(r.words, make(map[string]bool))
+		r.words = append(r.words, make(map[string]word))
 		if r.rng.IntN(2) == 0 {
 			r.devices[len(r.devices)-1].crashing(r.rng)
 		}
@@ -93,7 +110,7 @@ func (r *random) run() {
 
 func (r *random) step(i int) {
 	d := r.devices[i]
-	switch r.rng.IntN(10) {
+	switch r.rng.IntN(13) {
 	case 0:
 		d.reopen()
 		r.restarts++
@@ -107,15 +124,103 @@ func (r *random) step(i int) {
 		if r.rng.IntN(8) == 0 {
 			r.node.Restart(r.t)
 		}
+	case 6:
+		r.recall(i)
+	case 7:
+		r.coalesce(i)
+	case 8:
+		r.amend(i)
 	default:
 		word := fmt.Sprintf("%d-%d", i, len(r.words[i]))
-		r.words[i][word] = true
+		r.words[i][word] = sent
 		ops := []events.Op{add(own(i), word), events.Increment(counter(i), 1)}
 		for range r.rng.IntN(3) {
 			ops = append(ops, r.op())
 		}
 		d.edit(ops...)
 	}
+}
+
+// recall takes an edit back, and notes what became of it.
+func (r *random) recall(i int) {
+	out := r.devices[i].Outbox()
+	if len(out) == 0 {
+		return
+	}
+	p := out[r.rng.IntN(len(out))]
+	res, err := r.devices[i].Recall(r.t.Context(), p.ID)
+	now := wanted
+	switch {
+	case err == nil && res.Fate == replica.FateAccepted:
+		now = there
+	case err == nil && res.Fate == replica.FateCancelled:
+		now = gone
+	case err == nil:
+		r.t.Errorf("device %d: of a recalled edit came %+v", i, res)
+	}
+	if p.InFlight && now != there {
+		r.recalled++
+	}
+	for _, w := range wordsOf(i, p.Ops) {
+		r.words[i][w] = now
+	}
+}
+
+// coalesce makes neighbours one that have not been sent.
+func (r *random) coalesce(i int) {
+	d := r.devices[i]
+	before := d.Outbox()
+	var ids []replica.BatchID
+	for _, p := range before {
+		if !p.InFlight && !p.Accepted && (len(ids) > 0 || r.rng.IntN(2) == 0) && r.rng.IntN(5) > 0 {
+			ids = append(ids, p.ID)
+		}
+	}
+	shown := make(values)
+	all, err := d.Entries(replica.Range{})
+	must(r.t, err)
+	for _, e := range all {
+		shown[e.Key] = e.Values
+	}
+	switch _, err := d.Coalesce(ids...); {
+	case err == nil:
+		r.joined += len(ids) - 1
+		d.shows(shown)
+	case !errors.Is(err, replica.ErrNotOne) && !errors.Is(err, replica.ErrInConflict):
+		r.t.Errorf("device %d: %v", i, err)
+	}
+}
+
+// amend makes another edit in the place of one that waits.
+func (r *random) amend(i int) {
+	for _, c := range r.devices[i].cases() {
+		if c.Kind != replica.CaseParked {
+			continue
+		}
+		words := wordsOf(i, c.Ops)
+		_, err := r.devices[i].Amend(c.ID, func(tx *replica.Tx) error {
+			for _, w := range words {
+				tx.Do(add(own(i), w))
+			}
+			tx.Increment(counter(i), int64(len(words)))
+			tx.Do(r.op())
+			return nil
+		})
+		must(r.t, err)
+		r.amended++
+		return
+	}
+}
+
+// wordsOf returns the words that ops of a device leave.
+func wordsOf(i int, ops []events.Op) []string {
+	var words []string
+	for _, op := range ops {
+		if op.Key == own(i) {
+			words = append(words, op.Value.Bytes())
+		}
+	}
+	return words
 }
 
 func own(i int) events.Key     { return events.Key(fmt.Sprintf("own/words/%d", i)) }
@@ -147,31 +252,43 @@ func (r *random) check() {
 		if out := d.Outbox(); len(out) > 0 {
 			r.t.Fatalf("device %d: outbox %+v", i, out)
 		}
-		gone := make(map[string]replica.CaseKind) // words of edits that did not go on
+		listed := make(map[string]bool) // words of edits that did not go on
 		for _, c := range d.cases() {
 			r.conflicts++
 			if c.Kind == replica.CaseRefused {
 				r.t.Errorf("device %d: refused: %+v", i, c)
 			}
 			if c.Kind != replica.CaseChanged {
-				gone[c.Ops[0].Value.Bytes()] = c.Kind
+				for _, w := range wordsOf(i, c.Ops) {
+					listed[w] = true
+				}
 			}
 		}
-		there := make(map[string]bool)
+		has := make(map[string]bool)
 		for _, v := range want[own(i)] {
-			there[v.Bytes()] = true
+			has[v.Bytes()] = true
 		}
-		for word := range r.words[i] {
-			if _, ok := gone[word]; ok == there[word] {
-				r.t.Errorf("device %d: word %s is in the list: %v; its edit is listed as gone: %v", i, word, there[word], ok)
+		for word, known := range r.words[i] {
+			ok := has[word] != listed[word]
+			switch known {
+			case sent:
+			case there:
+				ok = has[word] && !listed[word]
+			case gone:
+				ok = !has[word] && !listed[word]
+			case wanted:
+				ok = !listed[word]
+			}
+			if !ok {
+				r.t.Errorf("device %d: word %s (%d) is in the list: %v; its edit is listed as gone: %v", i, word, known, has[word], listed[word])
 			}
 		}
 		count := int64(0)
 		if vs := want[counter(i)]; len(vs) == 1 {
 			count = vs[0].Number()
 		}
-		if count != int64(len(there)) {
-			r.t.Errorf("device %d: %d words, counted %d", i, len(there), count)
+		if count != int64(len(has)) {
+			r.t.Errorf("device %d: %d words, counted %d", i, len(has), count)
 		}
 	}
 }

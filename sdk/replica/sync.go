@@ -37,11 +37,21 @@ func (r *Replica) syncNow(ctx context.Context) error {
 	if err := r.usable(); err != nil {
 		return err
 	}
+	return r.rounds(ctx, func() bool { return false })
+}
+
+// rounds syncs until all is done, or what the caller waits for, and lets the status
+// follow. The caller has the token.
+func (r *Replica) rounds(ctx context.Context, enough func() bool) error {
 	r.turn(func(s *Status) { s.Phase = PhaseConnecting })
-	err = r.syncAll(ctx)
+	err := r.syncAll(ctx, enough)
+	quiet := r.quiet()
 	r.turn(func(s *Status) {
-		if s.Phase, s.Reason = phaseOf(ctx, err), err; err == nil {
+		switch s.Phase, s.Reason = phaseOf(ctx, err), err; {
+		case err == nil && quiet:
 			s.LastSynced = r.now().Std()
+		case err == nil:
+			s.Phase = PhaseOffline // there is more, and nobody is at it
 		}
 	})
 	return err
@@ -60,7 +70,7 @@ func (r *Replica) seize(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func (r *Replica) syncAll(ctx context.Context) error {
+func (r *Replica) syncAll(ctx context.Context, enough func() bool) error {
 	rejected, unshown := 0, 0
 	for asked := false; ; asked = true {
 		if err := r.usable(); err != nil {
@@ -86,7 +96,7 @@ func (r *Replica) syncAll(ctx context.Context) error {
 		} else if rejected++; rejected > rejectedMax {
 			return fmt.Errorf("sync: %w", ErrStuck)
 		}
-		if r.quiet() {
+		if r.quiet() || enough() {
 			return nil
 		}
 		r.answering()
@@ -240,7 +250,10 @@ func (r *Replica) unanswered(push *frozenPush, fresh bool, err error) error {
 	case errors.As(err, &refused) && !push.takesBack.IsZero():
 		return err // an empty push is refused by nobody
 	case errors.As(err, &refused) && !fresh:
-		return r.change(func(w *work) error { return w.takeBack(push) })
+		return r.change(func(w *work) error {
+			w.takeBack(push)
+			return nil
+		})
 	case errors.As(err, &refused):
 		return r.change(func(w *work) error {
 			return w.settle(w.fallApart(push, refusal{is: true, reason: refused.Error()}))
@@ -277,24 +290,27 @@ func (w *work) rule(push *frozenPush, v *wire.Verdict) (map[BatchID]refusal, err
 	if push == nil {
 		return nil, nil
 	}
+	if v.Outcome != events.Accepted && !push.takesBack.IsZero() {
+		return nil, fmt.Errorf("verdict %v on an empty push", v.Outcome)
+	}
 	switch v.Outcome {
 	case events.Accepted:
 		if push.takesBack.IsZero() {
 			w.accept(push.batches, push.event.Push.ID, v.Position)
 			return nil, nil
 		}
-		// What it takes back never takes effect. Its batches go out again, alone, to
-		// be refused for certain.
+		// What it takes back never takes effect.
 		w.frozen, w.head.after = nil, push.event.Push.ID
-		w.alone(push.batches)
+		if len(push.recalled) > 0 {
+			w.giveBack(push.recalled)
+		} else { // its batches go out again, to be refused for certain
+			w.alone(push.batches)
+		}
 		return nil, nil
 	case events.Rejected:
 		w.frozen = nil
 		return nil, nil
 	case events.Refused:
-		if !push.takesBack.IsZero() {
-			return nil, fmt.Errorf("verdict %v on an empty push", v.Outcome)
-		}
 		return w.fallApart(push, refusal{is: true, violations: v.Violations}), nil
 	default: // no verdict on a device's push is any other
 	}

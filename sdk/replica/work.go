@@ -275,7 +275,12 @@ func (w *work) append(b *batch) *Batch {
 	w.outbox = append(w.outbox, b) // behind what readers see, also where they share the array
 	w.puts[b.id] = b
 	w.changed = append(w.changed, b)
-	h := &Batch{id: b.id, done: make(chan struct{}), gone: w.gone}
+	return w.handle(b.id)
+}
+
+// handle returns one more handle of a batch.
+func (w *work) handle(id BatchID) *Batch {
+	h := &Batch{id: id, done: make(chan struct{}), gone: w.gone}
 	w.opened = append(w.opened, h)
 	return h
 }

@@ -814,7 +814,11 @@ type Push struct {
 	// that it takes back.
 	Batches []int64 `protobuf:"varint,2,rep,packed,name=batches,proto3" json:"batches,omitempty"`
 	// The id of the push that this one takes back, if it does.
-	TakesBack     []byte `protobuf:"bytes,3,opt,name=takes_back,json=takesBack,proto3" json:"takes_back,omitempty"`
+	TakesBack []byte `protobuf:"bytes,3,opt,name=takes_back,json=takesBack,proto3" json:"takes_back,omitempty"`
+	// The numbers of those of its batches that the application wants back. They go
+	// when the push has not taken effect, and the others go out as usual; without any
+	// it is the server that refuses it.
+	Recalled      []int64 `protobuf:"varint,4,rep,packed,name=recalled,proto3" json:"recalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -866,6 +870,13 @@ func (x *Push) GetBatches() []int64 {
 func (x *Push) GetTakesBack() []byte {
 	if x != nil {
 		return x.TakesBack
+	}
+	return nil
+}
+
+func (x *Push) GetRecalled() []int64 {
+	if x != nil {
+		return x.Recalled
 	}
 	return nil
 }
@@ -1172,12 +1183,13 @@ const file_dalvdb_replica_v1_store_proto_rawDesc = "" +
 	"\x04seen\x18\x02 \x03(\v2\x18.dalvdb.replica.v1.ValueR\x04seen\"0\n" +
 	"\x04Meta\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"W\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"s\n" +
 	"\x04Push\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x18\n" +
 	"\abatches\x18\x02 \x03(\x03R\abatches\x12\x1d\n" +
 	"\n" +
-	"takes_back\x18\x03 \x01(\fR\ttakesBack\"\x9f\x02\n" +
+	"takes_back\x18\x03 \x01(\fR\ttakesBack\x12\x1a\n" +
+	"\brecalled\x18\x04 \x03(\x03R\brecalled\"\x9f\x02\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12!\n" +
 	"\fbatch_number\x18\x02 \x01(\x03R\vbatchNumber\x12.\n" +
