@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -325,4 +326,29 @@ func TestServerLosesWhatItAccepted(t *testing.T) {
 	}
 	d.sync()
 	d.shows(values{"a": list("1"), "mine": list("2"), "other": list("1")})
+}
+
+// Who has removed a key, and when, is told to those whose edits rely on it, and is
+// kept no longer than they wait.
+func TestDeletionIsToldAndForgotten(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	serverWrites(t, n, "ann", put("a", "1"), put("b", "1"))
+	d := open(t, n, "ann")
+	d.sync()
+	d.edit(put("a", "2"))
+	serverWrites(t, n, "ann", events.Delete("a"), events.Delete("b"))
+	d.sync()
+	cs := d.cases()
+	if len(cs) != 1 || cs[0].Conflicts[0].Server.Writer.ID != "shop" || cs[0].Conflicts[0].Server.Time == 0 {
+		t.Fatalf("cases %+v", cs)
+	}
+	must(t, d.Acknowledge(cs[0].ID))
+	var rows [][]byte
+	must(t, d.store.Scan([]byte{0}, []byte{0xff}, false, func(key, _ []byte) bool {
+		rows = append(rows, slices.Clone(key))
+		return true
+	}))
+	if len(rows) != 1 {
+		t.Errorf("of keys that are gone the store keeps %q", rows)
+	}
 }

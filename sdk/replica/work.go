@@ -22,6 +22,7 @@ type work struct {
 	puts    map[BatchID]*batch           // batches that changed here; nil: they go
 	changed []*batch                     // as they were, and as they are
 	moved   bool                         // the outbox has not just become longer
+	guarded map[events.Key]bool          // what relied returns, once it was asked
 	writes  []Write
 	ends    []ending
 	opened  []*Batch
@@ -196,15 +197,8 @@ func touched(outbox []*batch) map[events.Key][]*batch {
 
 // encode writes the rows of what has changed.
 func (w *work) encode() error {
-	for k, e := range w.entries {
-		key := entryKey(nil, w.gen, k)
-		if e.Version == 0 {
-			w.delete(key)
-			continue
-		}
-		if err := w.put(key, encodeEntry(e)); err != nil {
-			return err
-		}
+	if err := w.encodeEntries(); err != nil {
+		return err
 	}
 	for id, b := range w.puts {
 		if b == nil {
@@ -226,6 +220,70 @@ func (w *work) encode() error {
 		return w.put(headKey, encodeHead(&w.head))
 	}
 	return nil
+}
+
+// encodeEntries writes what the server has. Of a key that is gone a row stays as long
+// as edits wait that rely on it: it says who has removed it, and when, which is what
+// their conflict is about.
+func (w *work) encodeEntries() error {
+	if err := w.forgetGone(); err != nil {
+		return err
+	}
+	for k, e := range w.entries {
+		key := entryKey(nil, w.gen, k)
+		if e.Version == 0 && !w.relied()[k] {
+			w.delete(key)
+			continue
+		}
+		if err := w.put(key, encodeEntry(e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetGone takes up the keys that are gone and that edits relied on which do not
+// wait any more.
+func (w *work) forgetGone() error {
+	for id, b := range w.puts {
+		was := w.before(id)
+		if b != nil || was == nil {
+			continue
+		}
+		for _, g := range was.guards {
+			e, err := w.synced(g.key)
+			if err != nil {
+				return err
+			}
+			if e.Version == 0 && e.Time != 0 {
+				w.entries[g.key] = &e
+			}
+		}
+	}
+	return nil
+}
+
+// before returns a batch as it was before this work, nil if it was not there.
+func (w *work) before(id BatchID) *batch {
+	all := w.Replica.outbox
+	i, ok := slices.BinarySearchFunc(all, id, func(b *batch, id BatchID) int { return int(b.id - id) })
+	if !ok {
+		return nil
+	}
+	return all[i]
+}
+
+// relied returns the keys that edits which wait rely on.
+func (w *work) relied() map[events.Key]bool {
+	if w.guarded == nil {
+		w.guarded = make(map[events.Key]bool)
+		for _, b := range w.outbox {
+			for _, g := range b.guards {
+				w.guarded[g.key] = true
+			}
+		}
+	}
+	return w.guarded
 }
 
 func (w *work) putPush() error {
