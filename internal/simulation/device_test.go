@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -42,6 +41,7 @@ type edit struct {
 	ended bool                            // its application was told that it is gone, or has given it up
 	doubt bool                            // its application was told that it may have taken effect
 
+	wished  bool // its application wanted it back
 	twin    bool // a copy of it has been made, with the store it was in
 	retried bool // the application has sent it again, not knowing of copies
 	excused bool // it was in a store that was lost, or in a tail that the server has lost
@@ -89,7 +89,7 @@ func (w *world) deviceComes() {
 		return
 	}
 	d := &device{
-		name: fmt.Sprintf("device%d", len(w.devices)), store: simulation.NewStore(),
+		name: w.newName(), store: simulation.NewStore(),
 		decides: make(map[string]replica.Resolver), shown: make(map[events.Key][][]events.Value),
 	}
 	for _, pattern := range []string{"shared/*", "list/*", "json/*", "number/*", "strict/*"} {
@@ -99,9 +99,11 @@ func (w *world) deviceComes() {
 	w.say("%s comes", d.name)
 }
 
+func (w *world) newName() string { return fmt.Sprintf("device%d", len(w.devices)) }
+
 // join connects a device.
 func (w *world) join(d *device) {
-	d.faults = one(w, []int{0, 20, 50})
+	d.faults = one(w, []int{0, 30, 70})
 	d.link = &simulation.Link{Next: w.node, Cut: func(n int) int { return w.rng.IntN(n + 1) }, Fault: func(req *http.Request) simulation.Fault {
 		w.countStream(d, req)
 		if w.rng.IntN(100) >= d.faults {
@@ -116,11 +118,17 @@ func (w *world) join(d *device) {
 func (w *world) open(d *device) {
 	token, err := w.node.Token(user)
 	w.must(err, "token")
-	d.Replica, err = replica.Open(replica.Config{
+	cfg := replica.Config{
 		Store: d.store, User: user, URL: simulation.URL, HTTPClient: d.link, Rules: d.rules(), Now: w.clock.Now,
 		Token: func(context.Context) (string, error) { return token, nil },
-	})
+	}
+	r, err := replica.Open(cfg)
+	if errors.Is(err, simulation.ErrCrashed) { // at the first row of a store that is new
+		d.store.Recover()
+		r, err = replica.Open(cfg)
+	}
 	w.must(err, "open %s", d.name)
+	d.Replica = r
 	d.handles = make(map[string]*replica.Batch)
 }
 
@@ -178,10 +186,17 @@ func (d *device) relies(op *events.Op) bool {
 	return op.Kind == events.OpPut || op.Kind == events.OpDelete
 }
 
-func (w *world) deviceEdits() {
-	d := w.device()
+// newEdit begins an edit with a word of its own.
+func (w *world) newEdit() *edit {
 	w.words++
 	e := &edit{word: fmt.Sprintf("w%d", w.words), seen: make(map[events.Key][][]events.Value)}
+	w.edits[e.word] = e
+	return e
+}
+
+func (w *world) deviceEdits() {
+	d := w.device()
+	e := w.newEdit()
 	ops := append([]events.Op{events.Add(ownWords, events.Text(e.word)), events.Increment(ownCount, 1)}, w.ops(w.rng.IntN(4), sharedKeys)...)
 	expect := w.chance(10)
 	b, err := d.Update(func(tx *replica.Tx) error {
@@ -201,11 +216,11 @@ func (w *world) deviceEdits() {
 	})
 	var limit *replica.LimitError
 	if errors.As(err, &limit) {
+		delete(w.edits, e.word)
 		return // it could not be: a number that is none
 	}
 	w.say("%s edits: %s: %v %v", d.name, e.word, ops, err)
 	w.met["an edit was made"]++
-	w.edits[e.word] = e
 	if err == nil {
 		d.handles[e.word] = b
 		return
@@ -305,164 +320,4 @@ func (w *world) deviceWillCrash() {
 	d := w.device()
 	d.store.CrashAt(w.rng.IntN(8), w.chance(50))
 	w.say("%s will crash", d.name)
-}
-
-// tried carries out what an application asks of its device, and reports whether it
-// was done. The device may crash meanwhile.
-func (w *world) tried(d *device, do func() error) bool {
-	err := do()
-	if errors.Is(err, replica.ErrClosed) {
-		w.recover(d, err)
-		return false
-	}
-	w.must(err, "%s", d.name)
-	return true
-}
-
-func (w *world) deviceCancels() {
-	d := w.device()
-	out := slices.DeleteFunc(d.Outbox(), func(p replica.Pending) bool { return p.InFlight || p.Accepted })
-	if len(out) == 0 {
-		return
-	}
-	p := one(w, out)
-	w.say("%s cancels %v", d.name, wordsOf(p.Ops))
-	doubt := false
-	w.tried(d, func() error {
-		err := d.Cancel(p.ID)
-		doubt = errors.Is(err, replica.ErrInFlight) // after a fork
-		if doubt {
-			return nil
-		}
-		return err
-	})
-	if there := w.with(d); !doubt {
-		for _, word := range wordsOf(p.Ops) {
-			if !there[word] {
-				w.edits[word].ended = true
-				w.met["an edit was cancelled"]++
-			}
-		}
-	}
-}
-
-// applicationLooks lets the application of a device go through what is listed.
-func (w *world) applicationLooks() {
-	d := w.device()
-	for _, c := range w.cases(d) {
-		if w.chance(40) {
-			continue
-		}
-		waits := c.Kind == replica.CaseParked || c.Kind == replica.CaseRefused
-		switch again := waits && w.chance(60) && !w.landed(c.Ops); {
-		case again:
-			w.retries(d, c)
-		case waits:
-			w.say("%s discards %v", d.name, wordsOf(c.Ops))
-			w.tried(d, func() error { return d.Discard(c.ID) })
-			w.met["an application discarded"]++
-		default:
-			w.tried(d, func() error { return d.Acknowledge(c.ID) })
-		}
-		w.markEnded(d, c)
-	}
-}
-
-// markEnded notes that the application has heard of the end of edits, if it is
-// listed no more and they are nowhere.
-func (w *world) markEnded(d *device, c replica.Case) {
-	if c.Kind == replica.CaseChanged || slices.ContainsFunc(w.cases(d), func(x replica.Case) bool { return x.ID == c.ID }) {
-		return
-	}
-	there := w.with(d)
-	for _, word := range wordsOf(c.Ops) {
-		if !there[word] {
-			w.edits[word].ended = true
-		}
-	}
-}
-
-// landed reports whether ops stand in the log: what an application can see for
-// itself, before it sends them again.
-func (w *world) landed(ops []events.Op) bool {
-	return slices.ContainsFunc(wordsOf(ops), func(word string) bool { return len(w.truth.landed[word]) > 0 })
-}
-
-func (w *world) retries(d *device, c replica.Case) {
-	w.met["an application retried"]++
-	w.say("%s retries %v", d.name, wordsOf(c.Ops))
-	for _, word := range wordsOf(c.Ops) {
-		e := w.edits[word]
-		e.retried = true
-		for k := range e.seen {
-			now, _, err := d.Get(k)
-			w.must(err, "get")
-			e.seen[k] = append(e.seen[k], now.Values)
-		}
-	}
-	w.tried(d, func() error {
-		_, err := d.Retry(c.ID)
-		return err
-	})
-}
-
-// deviceBackedUp keeps a copy of a device's store.
-func (w *world) deviceBackedUp() {
-	d := w.device()
-	store, err := d.store.Clone()
-	w.must(err, "back up %s", d.name)
-	w.saved = append(w.saved, &device{name: d.name, store: store, decides: d.decides, shown: maps.Clone(d.shown), left: w.with(d)})
-	w.say("backup %d is of %s", len(w.saved)-1, d.name)
-}
-
-// devicePutBack replaces a device's store by what a backup has of it.
-func (w *world) devicePutBack() {
-	d := w.device()
-	i := slices.IndexFunc(w.saved, func(s *device) bool { return s.name == d.name })
-	if i < 0 {
-		return
-	}
-	w.met["a device was put back"]++
-	w.say("%s is put back to backup %d", d.name, i)
-	for word := range w.with(d) {
-		w.edits[word].excused = true
-	}
-	for _, c := range w.cases(d) {
-		for _, word := range wordsOf(c.Ops) {
-			w.edits[word].excused = true
-		}
-	}
-	w.take(d, w.saved[i])
-}
-
-// take gives a device the store that a copy has.
-func (w *world) take(d, from *device) {
-	for word := range from.left {
-		if e := w.edits[word]; e != nil {
-			e.twin = true
-		}
-	}
-	if d.Replica != nil {
-		w.must(d.Close(), "close")
-	}
-	store, err := from.store.Clone()
-	w.must(err, "clone a store")
-	d.store = store
-	if d.link == nil {
-		w.join(d)
-		return
-	}
-	w.open(d)
-}
-
-// deviceCloned makes another device of a backup, as of an image of a machine.
-func (w *world) deviceCloned() {
-	if len(w.saved) == 0 || len(w.devices) == 5 {
-		return
-	}
-	from := one(w, w.saved)
-	d := &device{name: fmt.Sprintf("device%d", len(w.devices)), decides: from.decides, shown: maps.Clone(from.shown)}
-	w.met["a device was cloned"]++
-	w.say("%s is a clone of %s", d.name, from.name)
-	w.take(d, from)
 }
