@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
+	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/internal/system/nodetest"
 	"github.com/dalvdb/dalvdb/sdk/replica"
@@ -75,7 +78,7 @@ func TestRecall(t *testing.T) {
 type losing struct {
 	t        *testing.T
 	next     http.RoundTripper
-	lose     bool // the next
+	lose     bool // the next push
 	arrives  bool // only its answer is lost
 	requests int
 	copied   *http.Request
@@ -86,11 +89,16 @@ func (l *losing) Do(req *http.Request) (*http.Response, error) {
 	if !l.lose {
 		return l.next.RoundTrip(req)
 	}
-	l.lose = false
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
 		return nil, err
 	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	var m dalvdbv1.SyncRequest
+	if err := proto.Unmarshal(body, &m); err != nil || m.GetPush() == nil {
+		return l.next.RoundTrip(req)
+	}
+	l.lose = false
 	l.copied = req.Clone(l.t.Context())
 	l.copied.Body, l.copied.GetBody = io.NopCloser(bytes.NewReader(body)), nil
 	if l.arrives {

@@ -77,6 +77,9 @@ type Replica struct {
 	// reached the server.
 	unsure bool
 
+	// met is owned by who has the token: the server that answers is that of the store.
+	met bool
+
 	// writing is held by who changes the replica, from its first look to the end of
 	// Store.Apply. Order: writing before mu.
 	writing sync.Mutex

@@ -189,11 +189,14 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	h, push := r.look()
 	asked := h.position
 	q := question{user: h.user, device: h.device, from: asked}
-	if push != nil {
-		q.push = push.event
+	if !r.met {
+		push = nil // at another server the edits would take effect, too
 	}
 	fresh := !r.unsure // no earlier attempt can have arrived
-	r.unsure = true    // until what comes back is in the store
+	if push != nil {
+		q.push = push.event
+		r.unsure = true // until what comes back is in the store
+	}
 	ans, err := r.server.sync(ctx, q)
 	if err != nil {
 		return nil, r.unanswered(push, fresh, err)
@@ -267,17 +270,19 @@ func (r *Replica) unanswered(push *frozenPush, fresh bool, err error) error {
 }
 
 // known holds an answer to the server that the store belongs to, which the first
-// one names.
+// one names. Nothing is pushed before one has been held to it in this life.
 func (r *Replica) known(history events.LogID) error {
 	h, _ := r.look()
 	switch {
 	case history.IsZero():
 		return errors.New("an answer without a history id")
 	case h.history == history:
+		r.met = true
 		return nil
 	case !h.history.IsZero():
 		return ErrOtherServer
 	}
+	r.met = true
 	return r.change(func(w *work) error {
 		w.head.history = history
 		return nil
