@@ -65,6 +65,10 @@ fuzz: ## Fuzz every target for FUZZTIME (5s each)
 
 N ?= 500000
 SEED ?= 1
+.PHONY: replica-histories
+replica-histories: ## Run N random histories of whole systems of devices (500000, from SEED)
+	$(GO) test -run '^TestReplicaHistories$$' -count=1 -timeout 24h -v $(ARGS) ./internal/simulation -histories=$(N) -histories.seed=$(SEED)
+
 .PHONY: histories
 histories: ## Compare N random histories with the naive model (500000, from SEED)
 	$(GO) test -run '^TestHistories$$' -count=1 -timeout 24h -v $(ARGS) ./projector -histories=$(N) -histories.seed=$(SEED)
