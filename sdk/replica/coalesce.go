@@ -154,6 +154,9 @@ func (j *joining) take(i int) error {
 		id: b.id, ops: joinOps(j.one.ops, b.ops), guards: slices.Clip(j.one.guards),
 		meta: b.meta, time: b.time, alone: j.one.alone || b.alone,
 	}
+	if plantJoinsForget {
+		next.guards = nil
+	}
 	if err := j.guard(next, b); err != nil {
 		return err
 	}

@@ -115,14 +115,14 @@ func TestCoalesceConflict(t *testing.T) {
 	serverWrites(t, n, "ann", put("a", "0"))
 	d := open(t, n, "ann")
 	d.sync()
-	parts := []*replica.Batch{d.edit(put("b", "1")), d.edit(put("a", "1")), d.edit(put("a", "2"))}
+	parts := []*replica.Batch{d.edit(put("a", "1")), d.edit(put("a", "2")), d.edit(put("b", "1"))}
 	id, err := d.Coalesce(parts[0].ID(), parts[1].ID(), parts[2].ID())
 	must(t, err)
 	serverWrites(t, n, "ann", put("a", "theirs"))
 	d.sync()
 	d.shows(values{"a": list("theirs")})
 	cs := d.cases()
-	if len(cs) != 1 || cs[0].Batch != id || !slices.Equal(cs[0].Ops, []events.Op{put("b", "1"), put("a", "2")}) {
+	if len(cs) != 1 || cs[0].Batch != id || !slices.Equal(cs[0].Ops, []events.Op{put("a", "2"), put("b", "1")}) {
 		t.Fatalf("cases %+v", cs)
 	}
 	for _, b := range parts {

@@ -21,12 +21,19 @@ func (w *work) takeDelta(asked, at events.Position, changes []events.Change) err
 	if at.IsZero() {
 		return errors.New("changes without a position")
 	}
+	if err := w.takeChanges(changes); err != nil {
+		return err
+	}
+	w.reach(at)
+	return nil
+}
+
+func (w *work) takeChanges(changes []events.Change) error {
 	for i := range changes {
 		if err := w.takeChange(&changes[i]); err != nil {
 			return err
 		}
 	}
-	w.reach(at)
 	return nil
 }
 
@@ -95,6 +102,11 @@ func (r *Replica) readParts(ctx context.Context, from events.Position) (at event
 			return errSnapshot
 		}
 		changes = append(changes, p.Changes...)
+		if plantPartShown {
+			if err := r.change(func(w *work) error { return w.takeChanges(p.Changes) }); err != nil {
+				return err
+			}
+		}
 		if at = p.Position; at.IsZero() {
 			return nil
 		}
@@ -137,7 +149,7 @@ func (r *Replica) takeSnapshot(ctx context.Context) error {
 	switch h, _ = r.look(); {
 	case h.staging.position.IsZero():
 		return errors.New("a snapshot without a part")
-	case h.staging.resumed:
+	case h.staging.resumed && !plantMixedSnapshot:
 		return r.completeStaging(ctx)
 	}
 	return r.change(func(w *work) error { return w.unstage(w.head.staging.position) })
@@ -214,10 +226,8 @@ func (r *Replica) completeStaging(ctx context.Context) error {
 	}
 	return r.change(func(w *work) error {
 		w.gen++
-		for i := range changes {
-			if err := w.takeChange(&changes[i]); err != nil {
-				return err
-			}
+		if err := w.takeChanges(changes); err != nil {
+			return err
 		}
 		return w.unstage(at)
 	})

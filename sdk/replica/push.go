@@ -133,6 +133,9 @@ func (w *work) name(ev *events.Event) {
 func (w *work) takeBack(p *frozenPush, recalled ...BatchID) {
 	ev := &events.Event{User: p.event.User, Writer: p.event.Writer}
 	w.name(ev)
+	if plantTakenBackAfterItself {
+		ev.Push.After = p.event.Push.ID
+	}
 	w.frozen = &frozenPush{event: ev, batches: p.batches, takesBack: p.event.Push.ID, recalled: recalled}
 }
 
@@ -144,6 +147,8 @@ func encodePush(p *frozenPush) (*storepb.Push, error) {
 	m := &storepb.Push{Record: record, Batches: each(p.batches, func(id BatchID) int64 { return int64(id) })}
 	if !p.takesBack.IsZero() {
 		m.TakesBack = p.takesBack[:]
+	}
+	if !plantRecallForgotten {
 		m.Recalled = each(p.recalled, func(id BatchID) int64 { return int64(id) })
 	}
 	return m, nil

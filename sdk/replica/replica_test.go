@@ -305,6 +305,7 @@ func TestServerLosesWhatItAccepted(t *testing.T) {
 	if err := d.Sync(t.Context()); err == nil {
 		t.Fatal("nothing was cut")
 	}
+	d.shows(values{"a": list("1"), "mine": list("1")}) // nothing of what has come is shown before all of it
 	if d.fate(b) != replica.FateAccepted || !d.Outbox()[0].Accepted {
 		t.Fatalf("outbox %+v", d.Outbox())
 	}

@@ -148,7 +148,7 @@ func (s *settling) decide(b *batch, r refusal) (*batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Equal(now, g.seen) || plantGuardMoves {
+		if slices.Equal(now, g.seen) && (!plantResolvesEcho || !s.echo(g.key)) || plantGuardMoves {
 			continue
 		}
 		if ghost, ok := s.ghosts[g.key]; ok && slices.Equal(ghost, g.seen) {

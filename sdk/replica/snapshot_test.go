@@ -22,9 +22,14 @@ type cutter struct {
 	path  string
 	cut   int // how many were
 	asked int // how many snapshots were
+
+	look func() // not nil: called before each request
 }
 
 func (c *cutter) Do(req *http.Request) (*http.Response, error) {
+	if c.look != nil {
+		c.look()
+	}
 	res, err := c.next.RoundTrip(req)
 	if err != nil || !strings.HasSuffix(req.URL.Path, cmp.Or(c.path, "/Snapshot")) {
 		return res, err
@@ -78,6 +83,13 @@ func TestSnapshotResumes(t *testing.T) {
 			serverWrites(t, n, "ann", events.Delete("b"), put("big/00", "new"), put("z", "1"), remove("list", "1"), add("list", "3"))
 			want["big/00"], want["list"], want["mine"] = list("new"), list("2", "3"), list("1")
 			c.bytes = 0
+			c.look = func() { // also between the last part and what makes them one state
+				if _, there, err := d.Get("a"); there || err != nil {
+					d.shows(want)
+					return
+				}
+				d.shows(values{"mine": list("1")})
+			}
 			d.sync()
 			d.shows(want)
 			if c.cut != 1 || c.asked != 2 {

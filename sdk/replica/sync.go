@@ -211,7 +211,7 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	whole := !d.More && !d.SnapshotRequired
 	if err := r.change(func(w *work) error {
 		refused, err := w.rule(push, ans.Verdict)
-		if err != nil || !whole {
+		if err != nil || !whole || plantGuardByVerdict && push != nil {
 			return err
 		}
 		if err := w.takeDelta(asked, d.Position, d.Changes); err != nil {
@@ -302,6 +302,9 @@ func (w *work) rule(push *frozenPush, v *wire.Verdict) (map[BatchID]refusal, err
 	case events.Accepted:
 		if push.takesBack.IsZero() {
 			w.accept(push.batches, push.event.Push.ID, v.Position)
+			if plantGuardByVerdict {
+				return nil, w.believe(push.batches, v.Position.Offset)
+			}
 			return nil, nil
 		}
 		// What it takes back never takes effect.
@@ -354,7 +357,13 @@ func (w *work) accept(ids []BatchID, push events.PushID, at events.Position) {
 			accepted.accepted = at.Offset
 			w.replace(i, &accepted)
 			w.end(b.id, Result{Fate: FateAccepted, Position: at})
+			if plantGoneAtVerdict {
+				w.drop(i)
+			}
 		}
+	}
+	if plantGoneAtVerdict {
+		w.compact()
 	}
 }
 

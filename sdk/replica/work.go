@@ -81,7 +81,7 @@ func (w *work) commit() error {
 	if err != nil {
 		return err
 	}
-	if err := r.store.Apply(w.writes); err != nil {
+	if err := w.apply(); err != nil {
 		if !shown {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -111,6 +111,14 @@ func (w *work) commit() error {
 	r.tellLocked(touched)
 	w.tellHandles()
 	return nil
+}
+
+// apply hands the writes to the store, in one.
+func (w *work) apply() error {
+	if plantPositionApart || plantCaseApart {
+		return w.applyApart()
+	}
+	return w.store.Apply(w.writes)
 }
 
 // tellHandles tells those who wait for a batch what this work has made of it.
