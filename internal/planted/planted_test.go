@@ -36,6 +36,7 @@ const (
 
 	histories  = "TestHistories"
 	randomNode = "internal/system:TestRandomNode"
+	systems    = "internal/simulation:TestReplicaHistories"
 )
 
 var faults = []fault{
@@ -61,14 +62,14 @@ var faults = []fault{
 	{projector, "planted", "peek-lists", "a look ahead lists guards that may yet hold", []string{histories, "TestFoldScripts/guards"}},
 	{projector, "planted", "patch-unless-present", "a patch leaves out what the reader has, and so does not move it", []string{histories, "TestFoldScripts/lists"}},
 
-	{replica, "planted", "guard-moves", "a guard takes the version that its key has, whatever it shows", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server"}},
-	{replica, "planted", "push-repacked", "a push without an answer is composed anew", []string{"TestLostAnswer", "TestRandomReplicas", "TestScenarios/lost-answer"}},
-	{replica, "planted", "resend-after-fork", "after a fork the outbox goes out again", []string{"TestForked", "TestScenarios/forked-clone"}},
-	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes", "TestScenarios/capped-list"}},
-	{replica, "planted", "echo-counts-twice", "what has come back stays above what is read", []string{"TestOffline", "TestRandomReplicas", "TestScenarios/lost-answer"}},
-	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server"}},
-	{replica, "planted", "position-apart", "the position is stored before the changes", []string{"TestCrashAtEveryChange"}},
-	{replica, "planted", "case-apart", "what is withdrawn is listed in a change of its own", []string{"TestCrashAtEveryChange"}},
+	{replica, "planted", "guard-moves", "a guard takes the version that its key has, whatever it shows", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server", systems}},
+	{replica, "planted", "push-repacked", "a push without an answer is composed anew", []string{"TestLostAnswer", "TestRandomReplicas", "TestScenarios/lost-answer", systems}},
+	{replica, "planted", "resend-after-fork", "after a fork the outbox goes out again", []string{"TestForked", "TestScenarios/forked-clone", systems}},
+	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes", "TestScenarios/capped-list", systems}},
+	{replica, "planted", "echo-counts-twice", "what has come back stays above what is read", []string{"TestOffline", "TestRandomReplicas", "TestScenarios/lost-answer", systems}},
+	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server", systems}},
+	{replica, "planted", "position-apart", "the position is stored before the changes", []string{"TestCrashAtEveryChange", systems}},
+	{replica, "planted", "case-apart", "what is withdrawn is listed in a change of its own", []string{"TestCrashAtEveryChange", systems}},
 	{replica, "planted", "part-shown", "a part of a delta is shown before the whole", []string{"TestServerLosesWhatItAccepted"}},
 	{replica, "planted", "mixed-snapshot", "a snapshot that broke off is shown before the delta that makes it one state", []string{"TestSnapshotResumes"}},
 	{replica, "planted", "gone-at-verdict", "what is accepted is no more read before the server has shown it", []string{"TestServerLosesWhatItAccepted"}},
@@ -231,7 +232,7 @@ func run(t *testing.T, binary, pkg, test, name string) (string, error) {
 	defer cancel()
 	levels := strings.Split(test, "/")
 	args := []string{"-test.run=^" + strings.Join(levels, "$/^") + "$", "-test.timeout=" + limit.String(), "-test.v"}
-	if test == histories {
+	if strings.HasSuffix(test, "Histories") {
 		args = append(args, "-histories=2000")
 	}
 	cmd := exec.CommandContext(ctx, binary, args...)

@@ -78,6 +78,9 @@ func (w *world) checkDoubt(c replica.Case) {
 	}
 	if unshown {
 		w.met["an accepted edit was not shown"]++
+		if !w.wasPutBack {
+			w.fail("an edit waits that the server has accepted and is said not to show, but the server was never put back: %+v", c)
+		}
 	}
 	for _, word := range wordsOf(c.Ops) {
 		w.edits[word].doubt = w.edits[word].doubt || forked || unshown

@@ -89,6 +89,8 @@ type world struct {
 	service *backend.Client
 	backups []simulation.Data
 
+	wasPutBack bool // to one of them
+
 	devices []*device
 	saved   []*device // copies of devices
 	edits   map[string]*edit
@@ -235,6 +237,7 @@ func (w *world) serverPutBack() {
 	i := w.rng.IntN(len(w.backups))
 	w.say("the server is put back to backup %d", i)
 	w.met["the server was put back"]++
+	w.wasPutBack = true
 	w.must(w.node.Stop(nil), "stop")
 	w.node.Put(w.backups[i], w.chance(50))
 	w.truth.forget(w)
