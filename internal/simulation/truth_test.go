@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/simulation"
 	"github.com/dalvdb/dalvdb/projector/projectortest"
 )
 
@@ -131,7 +132,7 @@ func (t *truth) land(w *world, told *projectortest.Told, at events.Position, was
 	for _, batch := range byEdit(told.Event.Ops) {
 		w.checkRelied(batch, was, by, at)
 		for i := range batch {
-			was[batch[i].Key] = applied(&batch[i], was[batch[i].Key])
+			was[batch[i].Key] = simulation.Applied(&batch[i], was[batch[i].Key])
 		}
 	}
 }
@@ -166,38 +167,6 @@ func (w *world) checkRelied(ops []events.Op, now map[events.Key][]events.Value, 
 		}
 		w.met["a guarded op was held against what it saw"]++
 	}
-}
-
-// applied is what an op makes of values, said once more.
-func applied(op *events.Op, vs []events.Value) []events.Value {
-	without := func(v events.Value) []events.Value {
-		return slices.DeleteFunc(slices.Clone(vs), func(x events.Value) bool { return x == v })
-	}
-	switch op.Kind {
-	case events.OpPut:
-		return []events.Value{op.Value}
-	case events.OpDelete:
-		return nil
-	case events.OpRemove:
-		return without(op.Value)
-	case events.OpIncrement:
-		if len(vs) == 0 {
-			return []events.Value{events.Number(op.By)}
-		}
-		return []events.Value{events.Number(vs[0].Number() + op.By)}
-	case events.OpAdd:
-		there := slices.Contains(vs, op.Value)
-		if there && op.MoveToEnd {
-			vs = without(op.Value)
-		}
-		if !there || op.MoveToEnd {
-			vs = append(slices.Clone(vs), op.Value)
-		}
-		if n := int(op.KeepLast); n > 0 && len(vs) > n {
-			vs = vs[len(vs)-n:]
-		}
-	}
-	return vs
 }
 
 // forget begins anew: another log stands in the place of the one that was followed.
