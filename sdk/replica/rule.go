@@ -74,6 +74,9 @@ const (
 // Equal reports whether two answers say the same, for tests of a Resolver.
 func (a Answer) Equal(b Answer) bool { return a.kind == b.kind && slices.Equal(a.ops, b.ops) }
 
+// Ops returns the ops with which an edit goes on by Instead; nil for other answers.
+func (a Answer) Ops() []events.Op { return slices.Clone(a.ops) }
+
 // TakeServer answers that the server's values stay: the whole edit is withdrawn.
 func TakeServer() Answer { return Answer{kind: takeServer} }
 
