@@ -160,6 +160,10 @@ func TestShrink(t *testing.T) {
 			t.Errorf("needed %v, left %v after %d runs", need, got, tried)
 		}
 	}
+	// What can be left out only behind what was left out already is found, too.
+	if got := simulation.Shrink(steps, func(s []int) bool { return len(s) > 0 && s[len(s)-1] == len(s)-1 }); !slices.Equal(got, steps[:1]) {
+		t.Errorf("left %v of what can be shortened from its end", got)
+	}
 	if got := simulation.Shrink(steps, func(s []int) bool { return len(s) == len(steps) }); !slices.Equal(got, steps) {
 		t.Errorf("left %v of what fails as a whole alone", got)
 	}
