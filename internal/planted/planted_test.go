@@ -37,6 +37,7 @@ const (
 	histories  = "TestHistories"
 	randomNode = "internal/system:TestRandomNode"
 	systems    = "internal/simulation:TestReplicaHistories"
+	fleet      = "sdk/replica/replicatest:TestFleetPassesGoodRules"
 )
 
 var faults = []fault{
@@ -65,9 +66,9 @@ var faults = []fault{
 	{replica, "planted", "guard-moves", "a guard takes the version that its key has, whatever it shows", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server", systems}},
 	{replica, "planted", "push-repacked", "a push without an answer is composed anew", []string{"TestLostAnswer", "TestRandomReplicas", "TestScenarios/lost-answer", systems}},
 	{replica, "planted", "resend-after-fork", "after a fork the outbox goes out again", []string{"TestForked", "TestScenarios/forked-clone", systems}},
-	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes", "TestScenarios/capped-list", systems}},
+	{replica, "planted", "append-unless-present", "a patch appends only what is not there", []string{"TestPatchMoves", "TestShowsWhatTheServerDoes", "TestScenarios/capped-list", fleet, systems}},
 	{replica, "planted", "echo-counts-twice", "what has come back stays above what is read", []string{"TestOffline", "TestRandomReplicas", "TestScenarios/lost-answer", systems}},
-	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server", systems}},
+	{replica, "planted", "silent-withdrawal", "what is withdrawn is not listed", []string{"TestConflicts", "TestRandomReplicas", "TestScenarios/conflict-accept-server", fleet, systems}},
 	{replica, "planted", "position-apart", "the position is stored before the changes", []string{"TestCrashAtEveryChange", systems}},
 	{replica, "planted", "case-apart", "what is withdrawn is listed in a change of its own", []string{"TestCrashAtEveryChange", systems}},
 	{replica, "planted", "part-shown", "a part of a delta is shown before the whole", []string{"TestServerLosesWhatItAccepted"}},
