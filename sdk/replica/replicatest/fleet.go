@@ -114,6 +114,7 @@ func Fleet(t testing.TB, cfg FleetConfig) {
 			kinds = append(kinds, f.kind)
 		}
 		if len(found[f.kind]) < tellsMax {
+			h.failed = f
 			found[f.kind] = append(found[f.kind], h)
 		}
 	}
@@ -158,7 +159,7 @@ func shortest(all []*history, kind failureKind) string {
 	told := &story{resting: -1}
 	f := best.run(newCensus(), told)
 	if f == nil || f.kind != kind {
-		return fmt.Sprintf("%s\n\nIt does not happen each time: something draws or remembers what FleetConfig does not know of.\nSeed %d", kind, best.seed)
+		return fmt.Sprintf("%s: %s\n\nIt does not happen each time: a function of FleetConfig draws or remembers something of its own.\nIt was FleetConfig{Seed: %d, Runs: 1}", kind, best.failed.text, best.seed)
 	}
 	return fmt.Sprintf("%s: %s\n\n%v\nAgain: FleetConfig{Seed: %d, Runs: 1}", kind, f.text, told, best.seed)
 }

@@ -37,6 +37,8 @@ type history struct {
 	cfg   *FleetConfig
 	seed  uint64
 	steps []step
+
+	failed *failure // with all of its steps, once it has
 }
 
 // step is one thing that happens to a device.

@@ -110,3 +110,28 @@ func TestReplaced(t *testing.T) {
 		}
 	}
 }
+
+// Who wrote the old value is no excuse for its coming back, if the edit was made in
+// sight of it: so would every lost update be excused.
+func TestTheOldValueIsNoExcuse(t *testing.T) {
+	phone, laptop := &device{name: "phone"}, &device{name: "laptop"}
+	puts := func(d *device, v string, saw string) *made {
+		op := events.Put("theme", events.Text(v))
+		return &made{device: d, by: "set theme", fate: accepted, ops: []events.Op{op}, asks: []ask{askOf("theme", []events.Op{op}, texts(saw), false)}}
+	}
+	dark, light := puts(phone, "dark", ""), puts(laptop, "light", "dark")
+	dark.from, dark.to, light.order, light.at = 4, 5, 1, 5
+	w := &fleet{made: []*made{dark, light}}
+	held := map[events.Key][]events.Value{"theme": texts("dark")}
+	if got := w.lost(held); !strings.Contains(got, `edit "set theme" of laptop asked that "theme" is "light"`) {
+		t.Errorf("got %q", got)
+	}
+	light.at = 4 // it was made without having seen that
+	if got := w.lost(held); got != "" {
+		t.Errorf("got %q", got)
+	}
+	light.at, dark.fate = 4, told // and did not take effect
+	if got := w.lost(held); got == "" {
+		t.Error("an edit that did not take effect is an excuse")
+	}
+}

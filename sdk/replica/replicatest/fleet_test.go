@@ -251,3 +251,18 @@ func TestFleetKnowsWhatIsCancelled(t *testing.T) {
 	}
 	replicatest.Fleet(t, replicatest.FleetConfig{Edits: []replicatest.FleetEdit{addsToCart, clearsCart}, App: cancels})
 }
+
+// What happens once and not again is reported as such.
+func TestFleetReportsWhatComesAndGoes(t *testing.T) {
+	failed := false
+	h := hear(replicatest.FleetConfig{Runs: 3, Edits: []replicatest.FleetEdit{setsTheme}, Check: func(*replica.Replica) error {
+		if !failed {
+			failed = true
+			return errors.New("for once")
+		}
+		return nil
+	}})
+	if len(h.errors) != 1 || !strings.Contains(h.errors[0], "Check fails: on phone: for once\n\nIt does not happen each time") || !strings.Contains(h.errors[0], "Seed: 1,") {
+		t.Errorf("got %q", h.errors)
+	}
+}
