@@ -1,7 +1,8 @@
 # Everything a contributor runs. `make` alone lists the targets; `make test` is
 # exactly what CI runs. Only Go, git, make and bash are needed, and for all tests
-# tar, curl and, for the race detector, a C compiler: the other tools are Go tools
-# pinned in internal/tools/go.mod and built on first use.
+# tar, curl, for the race detector a C compiler, and for Apache Kafka Java and
+# Maven: the other tools are Go tools pinned in internal/tools/go.mod and built on
+# first use.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -143,6 +144,18 @@ vuln: ## Look for known vulnerabilities (asks vuln.go.dev)
 # Not in CI: it needs a service beyond the module proxy, and its answer changes
 # without a change here.
 	$(TOOL) govulncheck ./...
+
+BROKERS ?= 1
+PORT ?= 9092
+DIR ?= bin/kafka/data-$(BROKERS)
+.PHONY: kafka
+kafka: ## Run Apache Kafka without containers (BROKERS=1 or 3, PORT=9092, DIR=bin/kafka/data-1)
+	@$(GO) build -o bin/kafka/run ./deploy/kafka
+	@exec bin/kafka/run -brokers '$(BROKERS)' -port '$(PORT)' -dir '$(DIR)'
+
+.PHONY: kafka-server
+kafka-server: ## Fetch the Apache Kafka server, for which make kafka and tests otherwise wait
+	@$(GO) run ./deploy/kafka -fetch
 
 .PHONY: clean
 clean: ## Remove what was built and measured

@@ -52,6 +52,8 @@ var table = []layer{
 	{"internal/...", []string{"..."}},
 	{invariants, nil},
 	{"internal/compactions", nil}, // for the two that have a store
+	{"internal/kafka", nil},       // what kafkalog must know of it, it learns as any client does
+	{"deploy/kafka", []string{"internal/kafka"}},
 }
 
 const (
