@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A repository and a machine whose java and mvn are scripts.
@@ -34,7 +35,7 @@ func (m *machine) write(t *testing.T, name, text string) {
 
 func (m *machine) java(t *testing.T, version string) {
 	t.Helper()
-	m.write(t, filepath.Join(m.bin, "java"), "#!/bin/sh\necho 'openjdk version \""+version+"\" 2026' >&2\n")
+	m.write(t, filepath.Join(m.bin, "java"), "#!/bin/sh\necho >> '"+m.root+"/javas'\necho 'openjdk version \""+version+"\" 2026' >&2\n")
 }
 
 // mvn makes a Maven that notes each call in calls and then does what it is told;
@@ -48,10 +49,11 @@ for last; do dir=${last#-DoutputDirectory=}; done
 `+does+"\n")
 }
 
-func (m *machine) calls(t *testing.T) int {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(m.root, "calls"))
-	must(t, err)
+// calls is how often Maven was called; none is no error.
+func (m *machine) calls() int { return m.lines("calls") }
+
+func (m *machine) lines(name string) int {
+	text, _ := os.ReadFile(filepath.Join(m.root, name))
 	return strings.Count(string(text), "\n")
 }
 
@@ -93,7 +95,8 @@ func TestWhatTheMachineLacks(t *testing.T) {
 func TestServerIsFetchedOnce(t *testing.T) {
 	m := newMachine(t)
 	m.java(t, "17")
-	m.mvn(t, `mkdir "$dir" && touch "$dir/kafka.jar" || exit 1`)
+	// It is at work until all others have come.
+	m.mvn(t, `until test -e '`+m.root+`/go'; do sleep 0.01; done; mkdir "$dir" && touch "$dir/kafka.jar"`)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -102,8 +105,23 @@ func TestServerIsFetchedOnce(t *testing.T) {
 			}
 		})
 	}
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for m.lines("javas") < 8 || m.calls() == 0 {
+		select {
+		case <-look.C:
+		case <-late.C:
+			t.Error("not all have come to fetch it")
+			m.write(t, filepath.Join(m.root, "go"), "")
+			wg.Wait()
+			return
+		}
+	}
+	m.write(t, filepath.Join(m.root, "go"), "")
 	wg.Wait()
-	if n := m.calls(t); n != 1 {
+	if n := m.calls(); n != 1 {
 		t.Errorf("Maven was called %d times", n)
 	}
 	s, err := findServer(t.Context())
@@ -116,7 +134,7 @@ func TestServerIsFetchedOnce(t *testing.T) {
 	// Another version is fetched beside it.
 	m.write(t, filepath.Join(m.root, project, "pom.xml"), "<project>2</project>")
 	must(t, Fetch(t.Context()))
-	if n := m.calls(t); n != 2 || !exists(jars) {
+	if n := m.calls(); n != 2 || !exists(jars) {
 		t.Errorf("for two versions Maven was called %d times", n)
 	}
 }
@@ -131,7 +149,7 @@ func TestFetchThatFails(t *testing.T) {
 	}
 	m.mvn(t, `test ! -e "$dir" && mkdir "$dir"`)
 	must(t, Fetch(t.Context()))
-	if n := m.calls(t); n != 2 {
+	if n := m.calls(); n != 2 {
 		t.Errorf("Maven was called %d times", n)
 	}
 }
@@ -146,8 +164,11 @@ func TestLockIsWaitedFor(t *testing.T) {
 	late := errors.New("nobody waits any longer")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(late)
-	if _, err := fetch(ctx, m.root); !errors.Is(err, late) {
+	if _, err := fetch(ctx, m.root); !errors.Is(err, late) || !strings.Contains(err.Error(), "wait for the lock") {
 		t.Errorf("while another fetches: %v", err)
+	}
+	if n := m.calls(); n > 0 {
+		t.Errorf("while another fetched Maven was called %d times", n)
 	}
 	must(t, lock.Close())
 	must(t, Fetch(t.Context()))
