@@ -25,6 +25,7 @@ type broker struct {
 	addr       string // for clients
 	controller string // for the other controllers
 	server     *server
+	shortLived bool
 	died       chan<- error // has room for one: why a broker ended that was not asked to
 
 	mu   sync.Mutex
@@ -46,9 +47,7 @@ func (b *broker) format(ctx context.Context, cluster string) error {
 	if exists(filepath.Join(b.dir, "data", "meta.properties")) {
 		return nil
 	}
-	// It lives a second: nothing that it does is worth being optimised.
-	cmd := b.java(ctx, "-XX:TieredStopAtLevel=1", "-Xmx256m",
-		"kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", configName)
+	cmd := b.java(ctx, true, "-Xmx256m", "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", configName)
 	cmd.WaitDelay = endMax
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("format the storage of broker %d: %w\n%s", b.id, err, lastLines(out, 15))
@@ -58,10 +57,14 @@ func (b *broker) format(ctx context.Context, cluster string) error {
 
 const configName = "server.properties"
 
-// java is a process of Java in the broker's directory, which ends with ctx.
-func (b *broker) java(ctx context.Context, args ...string) *exec.Cmd {
-	// The log of the garbage collector and crash reports go to the directory, too.
-	args = append([]string{"-cp", b.server.classpath, "-XX:+UseSerialGC"}, args...)
+// java is a process of Java in the broker's directory, which ends with ctx. In one
+// that is short-lived nothing is worth more than the first pass of optimising.
+func (b *broker) java(ctx context.Context, shortLived bool, args ...string) *exec.Cmd {
+	options := []string{"-cp", b.server.classpath, "-XX:+UseSerialGC"}
+	if shortLived {
+		options = append(options, "-XX:TieredStopAtLevel=1")
+	}
+	args = append(options, args...)
 	cmd := exec.CommandContext(ctx, b.server.java, args...)
 	cmd.Dir, cmd.SysProcAttr = b.dir, ownGroup()
 	return cmd
@@ -80,7 +83,7 @@ func (b *broker) spawn() error {
 	}
 	defer func() { _ = log.Close() }() // the process has its own
 	// It outlives the call that starts it; kill and stop end it.
-	cmd := b.java(context.Background(), "-Xms128m", "-Xmx384m", "kafka.Kafka", configName)
+	cmd := b.java(context.Background(), b.shortLived, "-Xms128m", "-Xmx384m", "kafka.Kafka", configName)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 const orphanVariable = "KAFKA_TEST_ORPHAN"
 
 func startAndWait(dir string) {
-	c, err := kafka.Start(context.Background(), kafka.Options{Dir: dir})
+	c, err := kafka.Start(context.Background(), kafka.Options{Dir: dir, ShortLived: true})
 	if err != nil {
 		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
@@ -50,10 +50,11 @@ const patience = 2 * time.Minute
 
 const topic = "records"
 
-// One broker, three lives: it is stopped, and killed with writes under way, and
-// whatever it has acknowledged is there.
+// One broker, four lives: it is stopped, it is killed with writes under way, and its
+// directory is started again; whatever it has acknowledged is there.
 func TestOneBrokerKeepsWhatItAcknowledged(t *testing.T) {
-	c := kafkatest.Start(t, 1)
+	o := kafka.Options{Dir: t.TempDir(), ShortLived: true}
+	c := kafkatest.StartIn(t, o)
 	client := connect(t, c)
 	create(t, client, 4, 1, nil)
 	acked := &ledger{}
@@ -79,7 +80,12 @@ func TestOneBrokerKeepsWhatItAcknowledged(t *testing.T) {
 	must(t, c.StartBroker(t.Context(), 1))
 	writing.await(t, before+500)
 	writing.stop()
-	acked.isIn(t, c)
+
+	must(t, c.Close())
+	if _, err := start(t, kafka.Options{Dir: o.Dir, Brokers: 3}); err == nil || !strings.Contains(err.Error(), "holds a cluster of 1 brokers, not 3") {
+		t.Errorf("three brokers on a directory of one: %v", err)
+	}
+	acked.isIn(t, kafkatest.StartIn(t, o))
 }
 
 // Three brokers, each record in all, acknowledged by two: the leader is killed, and
@@ -116,32 +122,13 @@ func TestThreeBrokersGoOnWithoutTheLeader(t *testing.T) {
 	acked.isIn(t, c)
 }
 
-func TestDirectoryIsStartedAgain(t *testing.T) {
-	if testing.Short() {
-		t.Skip("for full runs")
-	}
-	dir := t.TempDir()
-	acked := &ledger{}
-	first, err := start(t, kafka.Options{Dir: dir})
-	must(t, err)
-	client := connect(t, first)
-	create(t, client, 1, 1, nil)
-	acked.produce(t, client, 10)
-	must(t, first.Close())
-
-	if _, err := start(t, kafka.Options{Dir: dir, Brokers: 3}); err == nil || !strings.Contains(err.Error(), "holds a cluster of 1 brokers, not 3") {
-		t.Errorf("three brokers on a directory of one: %v", err)
-	}
-	acked.isIn(t, kafkatest.StartIn(t, kafka.Options{Dir: dir}))
-}
-
 // A broker that ends by itself is told of, with what it has logged.
 func TestBrokerThatEnds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("for full runs")
 	}
 	dir := t.TempDir()
-	c := kafkatest.StartIn(t, kafka.Options{Dir: dir})
+	c := kafkatest.StartIn(t, kafka.Options{Dir: dir, ShortLived: true})
 	if err := c.StartBroker(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "runs already") {
 		t.Errorf("a broker started twice: %v", err)
 	}

@@ -12,7 +12,7 @@ import (
 // Start starts a cluster of 1 or 3 brokers, which ends with the test.
 func Start(tb testing.TB, brokers int) *kafka.Cluster {
 	tb.Helper()
-	return StartIn(tb, kafka.Options{Brokers: brokers, Dir: tb.TempDir()})
+	return StartIn(tb, kafka.Options{Brokers: brokers, Dir: tb.TempDir(), ShortLived: true})
 }
 
 // StartIn starts a cluster as it is wanted, which ends with the test.
