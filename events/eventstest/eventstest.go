@@ -21,6 +21,10 @@ type Instance struct {
 	// Reopen opens what the log kept once more, after the suite closed it, and as
 	// often as it is called. Nil: the implementation keeps nothing.
 	Reopen func(t testing.TB) events.Log
+
+	// Continues says that a start of this log goes on with the history: Begin lets
+	// records in, and writes no epoch.
+	Continues bool
 }
 
 // beginner is a log that writes an epoch before it takes records.
@@ -41,7 +45,7 @@ func Run(t *testing.T, factory Factory) {
 		check   func(*testing.T, Factory)
 	}{
 		{"genesis stands first in every partition", testGenesisFirst},
-		{"begin writes epochs with fresh ids", testBegin},
+		{"begin writes epochs with fresh ids, or goes on", testBegin},
 		{"nothing is appended before begin", testNotStarted},
 		{"offsets grow", testOffsetsGrow},
 		{"what is acknowledged first stands first", testOrderOfAcknowledgement},
