@@ -1,0 +1,96 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/dalvdb/dalvdb/events"
+)
+
+// recentBytesMax bounds what all partitions have in memory, and recentBytesMin is
+// what each of them may have at least.
+const (
+	recentBytesMax = 64 << 20
+	recentBytesMin = 64 << 10
+)
+
+// Open opens the log in a topic that Init has made. A log whose partitions are
+// empty is made by it. Records can be read at once; Append works after Begin. It
+// asks the brokers until they answer or ctx is done.
+//
+// Errors: *TopicError when the topic would not keep what is acknowledged; one that
+// wraps events.ErrCorrupt when what is stored cannot be what was written.
+func Open(ctx context.Context, opts Options) (*Log, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("options of the log: %w", err)
+	}
+	l := &Log{
+		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
+		room: semaphore.NewWeighted(waitingBytesMax),
+	}
+	l.alive, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	if l.writer, err = kgo.NewClient(opts.writerOptions()...); err != nil {
+		return nil, fmt.Errorf("options of the log: %w", err)
+	}
+	client, err := kgo.NewClient(opts.followerOptions()...)
+	if err != nil {
+		l.writer.Close()
+		return nil, fmt.Errorf("options of the log: %w", err)
+	}
+	l.admin, l.follower = kadm.NewClient(l.writer), newFollower(l, client)
+	if err := l.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open topic %s: %w", l.topic, err), l.Close())
+	}
+	l.running.Go(func() { l.follower.run(l.alive) })
+	l.running.Go(func() { l.watch(l.alive) })
+	return l, nil
+}
+
+func (l *Log) open(ctx context.Context) error {
+	topic, err := findTopic(ctx, l.admin, l.topic)
+	if err != nil {
+		return err
+	}
+	l.leaders = newLeaders(topic.ID)
+	count := len(topic.Partitions)
+	if count > PartitionsMax {
+		return fmt.Errorf("it has %d partitions: want at most %d", count, PartitionsMax)
+	}
+	for p := range events.Partition(count) {
+		l.partitions = append(l.partitions, &partition{
+			id: p, recentMax: max(recentBytesMin, recentBytesMax/count), known: -1, epoch: -1,
+		})
+	}
+	if err := l.Check(ctx); err != nil {
+		return err
+	}
+	return l.make(ctx)
+}
+
+// findTopic returns what the brokers know of a topic.
+func findTopic(ctx context.Context, admin *kadm.Client, name string) (kadm.TopicDetail, error) {
+	all, err := admin.ListTopics(ctx, name)
+	if err != nil {
+		return kadm.TopicDetail{}, err
+	}
+	topic := all[name]
+	switch {
+	case errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
+		return topic, fmt.Errorf("%w: it is made by Init", ErrNoTopic)
+	case topic.Err != nil:
+		return topic, topic.Err
+	case len(topic.Partitions) == 0:
+		return topic, errors.New("the brokers tell no partition of it")
+	}
+	return topic, nil
+}
+
+// ErrNoTopic is returned by Open when there is no topic for the log.
+var ErrNoTopic = errors.New("there is no such topic")

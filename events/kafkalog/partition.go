@@ -1,0 +1,238 @@
+package kafkalog
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/dalvdb/dalvdb/events"
+)
+
+// partition is what this process knows of one partition, and its newest records
+// while somebody follows it.
+type partition struct {
+	id        events.Partition
+	recentMax int // bytes of recent
+
+	mu sync.Mutex
+
+	// known is the newest offset that was acknowledged to us or read by us, and
+	// epoch the newest leader epoch that we have heard of. A log that is shorter, or
+	// a leader that is older, is not believed.
+	known events.Offset
+	epoch int32
+
+	lost error // why the partition must not be gone on with; for good
+
+	// While readers wait at the end (followers > 0) the follower reads the
+	// partition, and
+	//
+	//	recent = all records in [start, end), so start <= recent[i].Offset < end
+	//
+	// Its bytes are never changed. Each time that following begins it gets a new
+	// number, so that nothing is taken for recent which was read before.
+	followers int
+	following int // number of this following; 0: none
+	begun     int // numbers given out
+	recent    []events.Stored
+	bytes     int
+	start     events.Offset
+	end       events.Offset
+	endEpoch  int32 // leader epoch of the record before start; -1: not known
+
+	grown chan struct{} // closed at the next change; nil while nobody waits for it
+}
+
+// look appends to batch the recent records at and after next. Without any, either
+// the channel is closed when there may be some, or they have to be fetched.
+func (p *partition) look(next events.Offset, batch []events.Stored) (_ []events.Stored, grown <-chan struct{}, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost != nil {
+		return batch, nil, p.lost
+	}
+	if p.following == 0 || next < p.start {
+		return batch, nil, nil
+	}
+	if next >= p.end {
+		if p.grown == nil {
+			p.grown = make(chan struct{})
+		}
+		return batch, p.grown, nil
+	}
+	first := sort.Search(len(p.recent), func(i int) bool { return p.recent[i].Offset >= next })
+	size := 0
+	for _, s := range p.recent[first:] {
+		size += len(s.Record)
+		if len(batch) > 0 && (size > fetchBytesMax || len(batch) == batchRecordsMax) {
+			break
+		}
+		batch = append(batch, s)
+	}
+	return batch, nil, nil
+}
+
+// publish takes in what the follower has read. It reports false when the records
+// are not those that must come next.
+func (p *partition) publish(following int, records []events.Stored) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if following == 0 || following != p.following {
+		return true // for nobody any more
+	}
+	for _, s := range records {
+		if s.Offset < p.end {
+			return false
+		}
+		p.recent = append(p.recent, s)
+		p.bytes += len(s.Record) + recordBytes
+		p.end = s.Offset + 1
+		p.sawLocked(s)
+	}
+	p.forgetLocked()
+	p.wakeLocked()
+	return true
+}
+
+// forgetLocked drops the oldest records above the limit, but for the newest one.
+func (p *partition) forgetLocked() {
+	n := 0
+	for p.bytes > p.recentMax && n < len(p.recent)-1 {
+		p.bytes -= len(p.recent[n].Record) + recordBytes
+		n++
+	}
+	if n > 0 {
+		clear(p.recent[:n]) // the array may live on for a while, what it pointed to must not
+		p.recent = p.recent[n:]
+		p.start = p.recent[0].Offset
+	}
+}
+
+func (p *partition) wakeLocked() {
+	if p.grown != nil {
+		close(p.grown)
+		p.grown = nil
+	}
+}
+
+// join makes a reader one of those who follow. Where nobody did, following begins
+// at end, before which the reader has read all; epoch is that of the record before
+// it, if known. It reports whether the follower has to be told.
+func (p *partition) join(end events.Offset, epoch int32) (tell bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.followers++
+	return p.followLocked(end, epoch)
+}
+
+// again begins to follow once more for those who do, unless somebody has begun.
+func (p *partition) again(end events.Offset, epoch int32) (tell bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.followLocked(end, epoch)
+}
+
+func (p *partition) followLocked(end events.Offset, epoch int32) bool {
+	if p.following != 0 || p.lost != nil {
+		return false
+	}
+	p.begun++
+	p.following = p.begun
+	p.start, p.end, p.endEpoch = end, end, epoch
+	p.wakeLocked()
+	return true
+}
+
+// leave ends what join began. It reports whether the follower has to be told.
+func (p *partition) leave() (tell bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.followers--; p.followers > 0 {
+		return false
+	}
+	return p.unfollowLocked()
+}
+
+// unfollow sends the readers that follow back to the leader, to see for themselves.
+func (p *partition) unfollow(following int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if following == p.following {
+		p.unfollowLocked()
+	}
+}
+
+func (p *partition) unfollowLocked() bool {
+	if p.following == 0 {
+		return false
+	}
+	p.following, p.recent, p.bytes = 0, nil, 0
+	p.wakeLocked()
+	return true
+}
+
+// wanted returns the number of the following that there should be, and where it
+// begins.
+func (p *partition) wanted() (following int, at events.Offset, epoch int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.following, p.start, p.endEpoch
+}
+
+// reached returns the newest offset that is known.
+func (p *partition) reached() events.Offset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known
+}
+
+// reach notes that the partition has come to an offset.
+func (p *partition) reach(offset events.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = max(p.known, offset)
+}
+
+// saw notes records that were read.
+func (p *partition) saw(records []events.Stored) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range records {
+		p.sawLocked(s)
+	}
+}
+
+func (p *partition) sawLocked(s events.Stored) {
+	p.known = max(p.known, s.Offset)
+	p.epoch = max(p.epoch, s.LeaderEpoch)
+}
+
+// hear notes a leader epoch, and reports whether it is not an older one.
+func (p *partition) hear(epoch int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if epoch < p.epoch {
+		return false
+	}
+	p.epoch = epoch
+	return true
+}
+
+func (p *partition) isLost() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// lose ends the partition for the reason, unless it has ended. It returns whether
+// that is new, and why it has ended.
+func (p *partition) lose(reason error) (first bool, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost != nil {
+		return false, p.lost
+	}
+	p.lost = reason
+	p.unfollowLocked()
+	p.wakeLocked()
+	return true, p.lost
+}
