@@ -134,8 +134,8 @@ func (w *world) coalesce(d *device, two []replica.Pending, all bool) error {
 	return err
 }
 
-// unite lets edits that were made one share what they saw: the one relies on what the
-// first of them did.
+// unite notes which edits were made one. It relies on what the first of them did,
+// against which it is held; what the later ones saw has the first in it.
 func (w *world) unite(before, now []replica.Pending) {
 	if len(now) < len(before) {
 		w.met["edits were made one"]++
@@ -143,14 +143,7 @@ func (w *world) unite(before, now []replica.Pending) {
 	for _, p := range now {
 		words := wordsOf(p.Ops)
 		for _, later := range words[min(1, len(words)):] {
-			first, e := w.edits[words[0]], w.edits[later]
-			for k := range e.seen {
-				if first.seen[k] == nil {
-					delete(e.seen, k) // it is looked at as it was before the first, which nobody has noted
-					continue
-				}
-				e.seen[k] = slices.Concat(e.seen[k], first.seen[k])
-			}
+			clear(w.edits[later].seen)
 		}
 	}
 }
