@@ -49,12 +49,12 @@ func TestSentAgainStandsOnce(t *testing.T) {
 		t.Run(answer.Message, func(t *testing.T) {
 			c, log := begun(t, 1)
 			fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: answer, Count: 2})
-			first := appendTo(t, log, 0, "first")
+			appendTo(t, log, 0, "first")
 			second := appendTo(t, log, 0, "second")
 			if fault.Hits() != 2 {
 				t.Fatalf("%d answers were lost, want 2", fault.Hits())
 			}
-			all, err := readTo(testContext(t), log, 0, first, second)
+			all, err := readTo(testContext(t), log, 0, 1, second)
 			must(t, err)
 			if got := textOf(all); !slices.Equal(got, []string{"first", "second"}) {
 				t.Errorf("the log holds %q", got)
@@ -125,13 +125,37 @@ func TestRoomIsBounded(t *testing.T) {
 	})
 }
 
+// Who gave up has its bytes for itself, although the record is still on its way.
+func TestRecordOnItsWayIsACopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, log := begun(t, 1)
+		leaderless := stuck(c)
+		ctx, cancel := context.WithTimeout(testContext(t), time.Second)
+		defer cancel()
+		record := []byte("record")
+		if _, err := log.Append(ctx, 0, "ann", record); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Append that no broker takes: %v", err)
+		}
+		copy(record, "other!")
+		leaderless.Remove()
+		last := appendTo(t, log, 0, "next")
+		all, err := readTo(testContext(t), log, 0, 1, last)
+		must(t, err)
+		if got := textOf(all); !slices.Equal(got, []string{"record", "next"}) {
+			t.Errorf("the log holds %q", got)
+		}
+	})
+}
+
 // A record that no broker takes is not written an hour later.
 func TestDeliveryEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, log := begun(t, 1)
 		leaderless := stuck(c)
 		begin := time.Now()
-		_, err := log.Append(context.Background(), 0, "ann", []byte("late"))
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		_, err := log.Append(ctx, 0, "ann", []byte("late"))
 		if !errors.Is(err, kgo.ErrRecordTimeout) || events.NotAppended(err) {
 			t.Errorf("Append that no broker takes: %v, want ErrRecordTimeout, outcome unknown", err)
 		}
@@ -145,6 +169,22 @@ func TestDeliveryEnds(t *testing.T) {
 		if got := textOf(all); !slices.Equal(got, []string{"next"}) {
 			t.Errorf("the log holds %q", got)
 		}
+	})
+}
+
+// Close lets come to its end what the brokers are about to take.
+func TestCloseWaitsForTheBrokers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, log := begun(t, 1)
+		c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 2})
+		outcome := make(chan error, 1)
+		go func() {
+			_, err := log.Append(context.Background(), 0, "ann", []byte("x"))
+			outcome <- err
+		}()
+		synctest.Wait()
+		must(t, log.Close())
+		must(t, <-outcome)
 	})
 }
 
