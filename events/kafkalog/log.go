@@ -29,6 +29,7 @@ type Log struct {
 	admin      *kadm.Client
 	leaders    *leaders
 	follower   *follower
+	contact    *contact
 	partitions []*partition
 	room       *semaphore.Weighted // bytes of records that wait for their brokers
 

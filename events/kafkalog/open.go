@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -33,8 +35,10 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
-		room: semaphore.NewWeighted(waitingBytesMax),
+		room: semaphore.NewWeighted(waitingBytesMax), contact: &contact{begin: time.Now()},
 	}
+	l.opts.Hooks = append(slices.Clip(opts.Hooks), l.contact)
+	opts = l.opts
 	l.alive, l.end = context.WithCancel(context.WithoutCancel(ctx))
 	if l.writer, err = kgo.NewClient(opts.writerOptions()...); err != nil {
 		return nil, fmt.Errorf("options of the log: %w", err)
