@@ -148,7 +148,7 @@ func (b *bench) measureAll(ctx context.Context) error {
 // temporarySettings are those of a node as it comes, on free ports of this machine.
 func temporarySettings(data string) settings {
 	return settings{
-		data: data, listen: "127.0.0.1:0", backendListen: "127.0.0.1:0", userClaim: "sub",
+		data: data, log: embeddedLog, listen: "127.0.0.1:0", backendListen: "127.0.0.1:0", userClaim: "sub",
 		writeTimeout: defaultWriteTimeout, tombstones: defaultTombstones,
 	}
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // registerMetrics registers the figures of the process, the log and the state.
-// Those of the API are connectapi's own.
+// Those of the API are connectapi's own, and a log that is not embedded (nil) has none
+// here.
 func registerMetrics(r *prometheus.Registry, log *pebblelog.Log, state *projector.Projector) error {
 	b := readBuildInfo()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -33,7 +34,7 @@ func registerMetrics(r *prometheus.Registry, log *pebblelog.Log, state *projecto
 // coreCollector asks the log and the state for their figures when they are
 // scraped.
 type coreCollector struct {
-	log   *pebblelog.Log
+	log   *pebblelog.Log // nil: it is elsewhere
 	state *projector.Projector
 }
 
@@ -68,8 +69,14 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *coreCollector) Describe(ch chan<- *prometheus.Desc) {
+	if c.log != nil {
+		for _, d := range []*prometheus.Desc{
+			logRecords, logBytes, logSyncs, logSyncTime, logSyncMax, logRefused, logQueued, logFree, logFull, logSize,
+		} {
+			ch <- d
+		}
+	}
 	for _, d := range []*prometheus.Desc{
-		logRecords, logBytes, logSyncs, logSyncTime, logSyncMax, logRefused, logQueued, logFree, logFull, logSize,
 		stateOutcomes, stateGroups, stateRows, stateRebuilt, stateApplied, stateLag, stateHalted, stateSize,
 	} {
 		ch <- d
@@ -84,7 +91,9 @@ func (c *coreCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	c.collectLog(counter, gauge)
+	if c.log != nil {
+		c.collectLog(counter, gauge)
+	}
 	c.collectState(counter, gauge)
 }
 

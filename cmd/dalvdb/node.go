@@ -11,12 +11,15 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
+	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/events/kafkalog"
 	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/ingest"
 	"github.com/dalvdb/dalvdb/projector"
@@ -28,7 +31,10 @@ type node struct {
 	settings settings
 	logger   *slog.Logger
 
-	log      *pebblelog.Log
+	log       nodeLog
+	embedded  *pebblelog.Log // log, if it is in the data directory
+	reachable func() error   // what keeps log from being reached, nil when nothing does
+
 	state    *projector.Projector
 	verifier *auth.Verifier
 	signs    bool // there was a key at the start that can sign
@@ -53,6 +59,14 @@ type node struct {
 	failed   chan error // what ended a server, if that was not us
 
 	deviceURL, backendURL string
+}
+
+// nodeLog is a log that a node goes on with.
+type nodeLog interface {
+	events.Log
+
+	// Begin lets records in, once the state was compared with the log.
+	Begin(ctx context.Context) error
 }
 
 func newNode(s settings, logger *slog.Logger) *node {
@@ -114,13 +128,40 @@ func (n *node) run(ctx context.Context, ready func() error) error {
 func logDir(data string) string   { return filepath.Join(data, "log") }
 func stateDir(data string) string { return filepath.Join(data, "state") }
 
-func (n *node) openLog(context.Context) (err error) {
+func (n *node) openLog(ctx context.Context) error {
 	if err := os.MkdirAll(n.settings.data, 0o700); err != nil {
 		return err
 	}
-	n.log, err = pebblelog.Open(n.logOptions())
-	return err
+	if n.settings.log == kafkaLog {
+		return n.openKafka(ctx)
+	}
+	log, err := pebblelog.Open(n.logOptions())
+	if err != nil {
+		return err
+	}
+	n.log, n.embedded, n.reachable = log, log, func() error { return nil }
+	return nil
 }
+
+func (n *node) openKafka(ctx context.Context) error {
+	opts, err := n.kafkaOptions()
+	if err != nil {
+		return err
+	}
+	log, err := kafkalog.Open(ctx, opts)
+	if errors.Is(err, kafkalog.ErrNoTopic) {
+		return fmt.Errorf("%w: dalvdb kafka init --brokers %s --topic-prefix %s", err, strings.Join(opts.Brokers, ","), opts.Prefix)
+	}
+	if err != nil {
+		return err
+	}
+	n.log, n.reachable = log, log.Reachable
+	return nil
+}
+
+// ready says what keeps the node from serving: a state that has not caught up, or a
+// log that cannot be reached.
+func (n *node) ready() error { return errors.Join(n.state.Ready(), n.reachable()) }
 
 func (n *node) openState(ctx context.Context) (err error) {
 	n.state, err = projector.Open(ctx, n.stateConfig())
@@ -201,7 +242,7 @@ func (n *node) openAPI(context.Context) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	if err := registerMetrics(registry, n.log, n.state); err != nil {
+	if err := registerMetrics(registry, n.embedded, n.state); err != nil {
 		return err
 	}
 	n.api, err = connectapi.New(n.edgeConfig(submit, registry))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,9 @@ import (
 // settings are what "serve" is told.
 type settings struct {
 	data          string
+	log           string // one of the kinds below
+	kafka         kafkaSettings
+	weakTopics    bool
 	listen        string
 	backendListen string
 	partitions    int32
@@ -37,6 +41,12 @@ type settings struct {
 	now func() time.Time
 }
 
+// The kinds of log.
+const (
+	embeddedLog = "embedded"
+	kafkaLog    = "kafka"
+)
+
 const (
 	defaultListen        = ":7472"
 	defaultBackendListen = "127.0.0.1:7470"
@@ -54,6 +64,9 @@ connect to --listen; backends, probes (/livez, /readyz), /metrics and /backup
 are on --backend-listen, which others than this machine should reach only with
 TLS.
 
+With --log kafka the log is in topics that "dalvdb kafka init" has made, and the
+directory holds state/ and keys. One node at a time may serve a log.
+
 keys is a JWK Set (RFC 7517). Credentials that one of its keys has signed are
 good, and "dalvdb token" signs with the newest that is private. Where there is
 no such file it is made, with one new key. If others give out the credentials,
@@ -65,6 +78,7 @@ closed in order. Keys and certificates are read again when their files change,
 and at SIGHUP.`,
 		Example: `  dalvdb serve
   dalvdb serve --data /var/lib/dalvdb --tls-cert cert.pem --tls-key key.pem
+  dalvdb serve --log kafka --brokers k1:9092,k2:9092,k3:9092
   dalvdb serve --jwks-url https://id.example/jwks.json --issuer https://id.example/`,
 		Args: wantArgs(0),
 	}
@@ -85,6 +99,9 @@ func serveFlags(cmd *cobra.Command) *settings {
 	f.StringVar(&s.data, "data", defaultData, "data `DIR`")
 	f.StringVar(&s.listen, "listen", defaultListen, "`ADDR` for devices")
 	f.StringVar(&s.backendListen, "backend-listen", defaultBackendListen, "`ADDR` for backends")
+	f.Var(newChoice(&s.log, embeddedLog, embeddedLog, kafkaLog), "log", "where the log is: in --data, or in Kafka")
+	s.kafka.flags(f)
+	f.BoolVar(&s.weakTopics, "allow-weak-topics", false, "take a topic of Kafka with fewer copies than three")
 	f.Int32Var(&s.partitions, "partitions", 0, "how many partitions a new log gets, for ever; 0: 64, or as it has")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM `FILE`; TLS is for both ports, but not on loopback for backends")
 	f.StringVar(&s.tlsKey, "tls-key", "", "its private key, PEM `FILE`")
@@ -104,6 +121,10 @@ func (s *settings) validate() error {
 	switch {
 	case s.data == "":
 		return usageError("--data: want a directory")
+	case s.log != kafkaLog && len(s.kafka.given()) > 0:
+		return usageError("%s: only with --log kafka", strings.Join(s.kafka.given(), ", "))
+	case s.log != kafkaLog && s.weakTopics:
+		return usageError("--allow-weak-topics: only with --log kafka")
 	case s.partitions < 0 || s.partitions > pebblelog.PartitionsMax:
 		return usageError("--partitions %d: want 1 to %d, or 0 for what is usual", s.partitions, pebblelog.PartitionsMax)
 	case (s.tlsCert == "") != (s.tlsKey == ""):
@@ -116,6 +137,11 @@ func (s *settings) validate() error {
 		return usageError("--write-timeout %v: want more than 0", s.writeTimeout)
 	case s.tombstones < 0:
 		return usageError("--tombstones-keep %v: want 0 or more", s.tombstones)
+	}
+	if s.log == kafkaLog {
+		if err := s.kafka.validate(); err != nil {
+			return err
+		}
 	}
 	if _, err := net.ResolveTCPAddr("tcp", s.listen); err != nil {
 		return usageError("--listen: %w", err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
+	"github.com/dalvdb/dalvdb/events/kafkalog"
 	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/ingest"
 	"github.com/dalvdb/dalvdb/projector"
@@ -17,6 +18,15 @@ func (n *node) logOptions() pebblelog.Options {
 	return pebblelog.Options{
 		Dir: logDir(n.settings.data), Partitions: n.settings.partitions, Now: n.settings.now, Logger: n.logger,
 	}
+}
+
+func (n *node) kafkaOptions() (kafkalog.Options, error) {
+	k := &n.settings.kafka
+	client, err := k.client()
+	return kafkalog.Options{
+		Brokers: k.brokers, Prefix: k.prefix, Partitions: n.settings.partitions, AllowWeakTopics: n.settings.weakTopics,
+		Client: client, Now: n.settings.now, Logger: n.logger,
+	}, err
 }
 
 func (n *node) stateConfig() projector.Config {
@@ -37,8 +47,12 @@ func (n *node) ingestConfig() ingest.Config {
 }
 
 func (n *node) edgeConfig(submit connectapi.Submitter, registry *prometheus.Registry) connectapi.Config {
-	return connectapi.Config{
-		Submitter: submit, State: n.state, Verifier: n.verifier, Backup: n.log, Ready: n.state.Ready,
+	cfg := connectapi.Config{
+		Submitter: submit, State: n.state, Verifier: n.verifier, Ready: n.ready,
 		Registry: registry, Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
 	}
+	if n.embedded != nil {
+		cfg.Backup = n.embedded
+	}
+	return cfg
 }

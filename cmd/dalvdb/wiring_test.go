@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dalvdb/dalvdb/events/kafkalog"
 )
 
 // A wiring says where what a flag of serve says must come to.
@@ -40,6 +42,18 @@ func wirings(taken string) map[string]wiring {
 		"user-claim":      at("uid", "uid", func(n *node) any { return n.trustConfig(nil).UserClaim }),
 		"cors-origin":     at("https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}, func(n *node) any { return n.edgeConfig(nil, nil).CORSOrigins }),
 
+		"log":               {shown: "TestServeOnKafka"},
+		"brokers":           at("k1:9092,k2:9092", []string{"k1:9092", "k2:9092"}, func(n *node) any { return kafkaOptions(n).Brokers }),
+		"topic-prefix":      at("shop", "shop", func(n *node) any { return kafkaOptions(n).Prefix }),
+		"allow-weak-topics": at("true", true, func(n *node) any { return kafkaOptions(n).AllowWeakTopics }),
+		"kafka-tls":         at("true", 1, func(n *node) any { return len(kafkaOptions(n).Client) }),
+		"kafka-ca":          {shown: "TestKafkaTLS"},
+		"kafka-cert":        {shown: "TestKafkaTLS"},
+		"kafka-key":         {shown: "TestKafkaTLS"},
+		"kafka-sasl":        {shown: "TestKafkaSASL"},
+		"kafka-user":        {shown: "TestKafkaSASL"},
+		"kafka-secret":      {shown: "TestKafkaSASL"},
+
 		"listen":         {value: taken, got: unbound, want: "--listen"},
 		"backend-listen": {value: taken, got: unbound, want: "--backend-listen"},
 
@@ -47,6 +61,14 @@ func wirings(taken string) map[string]wiring {
 		"tls-key":    {shown: "TestTLS"},
 		"log-format": {shown: "TestScripts (serve)"},
 	}
+}
+
+func kafkaOptions(n *node) kafkalog.Options {
+	opts, err := n.kafkaOptions()
+	if err != nil {
+		panic(err)
+	}
+	return opts
 }
 
 // unbound returns the flag whose address cannot be bound.
