@@ -143,7 +143,8 @@ func (p *plan) carryOut(ctx context.Context, admin *kadm.Client) (Topic, error) 
 	case err != nil:
 		return Topic{}, err
 	}
-	return Topic{Name: p.name, Made: true}, nil
+	_, err = awaitTopic(ctx, admin, p.name) // who is told that it is made, opens it
+	return Topic{Name: p.name, Made: true}, err
 }
 
 // configs are the settings that are not told by the count of replicas.

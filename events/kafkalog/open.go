@@ -58,7 +58,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 }
 
 func (l *Log) open(ctx context.Context) error {
-	topic, err := findTopic(ctx, l.admin, l.topic)
+	topic, err := awaitTopic(ctx, l.admin, l.topic)
 	if err != nil {
 		return err
 	}
@@ -76,6 +76,23 @@ func (l *Log) open(ctx context.Context) error {
 		return err
 	}
 	return l.make(ctx)
+}
+
+// triesNew is how often a topic that nobody knows is asked for: for somewhat more
+// than a second, in which a broker hears of a topic that another one has made.
+const triesNew = 7
+
+// awaitTopic is findTopic for a topic that may have been made just now.
+func awaitTopic(ctx context.Context, admin *kadm.Client, name string) (topic kadm.TopicDetail, err error) {
+	for tries := range triesNew {
+		if topic, err = findTopic(ctx, admin, name); !errors.Is(err, ErrNoTopic) {
+			break
+		}
+		if err := pause(ctx, tries); err != nil {
+			return topic, err
+		}
+	}
+	return topic, err
 }
 
 // findTopic returns what the brokers know of a topic.

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/events/kafkalog"
@@ -170,6 +173,29 @@ func TestInit(t *testing.T) {
 		}
 	}
 	mustBeEmpty(t, c, names)
+}
+
+// The broker that is asked has not heard of the topic yet.
+func TestTopicMadeJustNow(t *testing.T) {
+	c := newCluster(t)
+	var unheard atomic.Int64
+	c.ControlKey(int16(kmsg.Metadata), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		req := kreq.(*kmsg.MetadataRequest)
+		if len(req.Topics) != 1 || unheard.Add(1) > 2 {
+			return nil, nil, false
+		}
+		resp := c.metadata(0)
+		resp.Version = req.Version
+		resp.Topics[0] = kmsg.NewMetadataResponseTopic()
+		resp.Topics[0].Topic, resp.Topics[0].ErrorCode = req.Topics[0].Topic, kerr.UnknownTopicOrPartition.Code
+		return resp, nil, true
+	})
+	c.init(t, 1)
+	unheard.Store(0) // nor the one that the log asks
+	log := c.open(t)
+	must(t, log.Begin(testContext(t)))
+	mustGoOn(t, log, 0)
 }
 
 func mustHave(t *testing.T, topics []kafkalog.Topic, names []string, made bool) {
