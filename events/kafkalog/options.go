@@ -126,7 +126,7 @@ func eventsTopic(prefix string) string { return prefix + ".events" }
 func (o *Options) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.Brokers...),
-		kgo.WithLogger(kslog.New(o.Logger.With("client", "kafka"))),
+		kgo.WithLogger(clientLogger{kslog.New(o.Logger.With("client", "kafka"))}),
 
 		// Two answers of a broker that leads no more would otherwise cost ten seconds.
 		kgo.MetadataMinAge(metadataAgeMin),
@@ -141,6 +141,18 @@ func (o *Options) clientOptions() []kgo.Opt {
 		opts = append(opts, kgo.WithHooks(o.Hooks...))
 	}
 	return append(opts, o.Client...)
+}
+
+// clientLogger is the log of a client, which tells each of its steps at the level
+// at which we tell an operator what there is to know: those go with the details.
+type clientLogger struct{ kgo.Logger }
+
+// Level implements kgo.Logger.
+func (l clientLogger) Level() kgo.LogLevel {
+	if level := l.Logger.Level(); level != kgo.LogLevelInfo {
+		return level
+	}
+	return kgo.LogLevelWarn
 }
 
 const metadataAgeMin = 100 * time.Millisecond

@@ -228,6 +228,24 @@ func mustBeEmpty(t *testing.T, c *cluster, names []string) {
 	}
 }
 
+// At the level of operators the clients are quiet, unless something is wrong.
+func TestClientsAreQuiet(t *testing.T) {
+	for level, wantSteps := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		c := newCluster(t)
+		c.init(t, 1)
+		said := new(words)
+		log := c.open(t, func(o *kafkalog.Options) {
+			o.Logger = slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: level}))
+		})
+		must(t, log.Begin(testContext(t)))
+		mustGoOn(t, log, 0)
+		must(t, log.Close())
+		if got := strings.Contains(said.String(), "client=kafka"); got != wantSteps {
+			t.Errorf("at level %v the clients tell their steps: %v\n%s", level, got, said)
+		}
+	}
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	for _, opts := range []kafkalog.Options{
 		{},
