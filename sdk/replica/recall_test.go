@@ -73,6 +73,32 @@ func TestRecall(t *testing.T) {
 	}
 }
 
+// A push has taken effect, its answer is lost, and in the next life the network gives
+// out again between the first question and the push. What it has done is not shown
+// once more above itself, and an edit that was made of what was shown is in no conflict.
+func TestNothingShowsTwiceAfterARestart(t *testing.T) {
+	n := nodetest.New(t, nodetest.Options{})
+	l := &losing{t: t, next: n.Transport(nodetest.HTTP1)}
+	d := openOver(t, n, l, "ann")
+	d.sync()
+	d.edit(events.Increment("n", 1), add("list", "a"), remove("list", "a"))
+	l.loses(d, true)
+	d.reopen()
+	l.loses(d, false)
+	d.shows(values{"n": {events.Number(1)}})
+	_, err := d.Update(func(tx *replica.Tx) error {
+		n, _, err := replica.Read[int64](tx, "n")
+		replica.Put(tx, "n", 2*n)
+		return err
+	})
+	must(t, err)
+	d.sync()
+	d.shows(values{"n": {events.Number(2)}})
+	if cs := d.cases(); len(cs) != 0 {
+		t.Fatalf("cases %+v", cs)
+	}
+}
+
 // losing is a network that loses the next request, or its answer, and can send the
 // request once more.
 type losing struct {

@@ -118,8 +118,8 @@ func (r *Replica) poll(ctx context.Context) polled {
 	if err := r.usable(); err != nil {
 		return polled{err: err}
 	}
-	h, _ := r.look()
-	if h.position.IsZero() || h.staging != nil {
+	h, push := r.look()
+	if h.position.IsZero() || h.staging != nil || push != nil { // what has changed may show it
 		return polled{behind: true}
 	}
 	ans, err := r.server.sync(ctx, question{user: h.user, device: h.device, from: h.position, wait: waitFor})

@@ -184,13 +184,15 @@ func (r *Replica) compose() error {
 	return nil
 }
 
-// exchange sends the push, if there is one, and takes in the answer.
+// exchange sends the push, if there is one, and takes in the answer. Of a server that
+// was not met in this life it only learns which one it is, when there is a push.
 func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	h, push := r.look()
 	asked := h.position
 	q := question{user: h.user, device: h.device, from: asked}
-	if !r.met {
-		push = nil // at another server the edits would take effect, too
+	withheld := push != nil && !r.met // at another server the edits would take effect, too
+	if withheld {
+		push = nil
 	}
 	fresh := !r.unsure // no earlier attempt can have arrived
 	if push != nil {
@@ -203,6 +205,9 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	}
 	if err := r.known(ans.Delta.History); err != nil {
 		return nil, err
+	}
+	if withheld { // it may have taken effect: then what has changed shows it, below its batches
+		return nil, nil
 	}
 	if push != nil && ans.Verdict == nil {
 		return nil, errors.New("an answer without a verdict on the push")
