@@ -25,14 +25,15 @@ func (d *demo) killInPush(ctx context.Context, t *telling) error {
 	}
 	t.doing("kill -9")
 	d.phone.wire.cutAtAnswer(d.node.kill)
-	first, err := d.phone.sync(ctx, d.node.told.Devices)
+	passed, err := d.phone.sync(ctx, d.node.told.Devices)
+	first := pushes(passed)
 	switch {
 	case err == nil:
 		return errors.New("the phone got an answer")
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case len(first) != 1:
-		return fmt.Errorf("%d requests were sent, want 1: %w", len(first), err)
+		return fmt.Errorf("%d pushes were sent, want 1: %w", len(first), err)
 	case !d.node.killed():
 		return fmt.Errorf("the node ended otherwise: %w", d.node.complaint())
 	}
@@ -45,17 +46,13 @@ func (d *demo) killInPush(ctx context.Context, t *telling) error {
 	if err != nil {
 		return err
 	}
-	return d.countOnce(ctx, t, first[0], again)
+	return d.countOnce(ctx, t, first[0], pushes(again))
 }
 
 // countOnce looks at what a push that was sent twice has done.
 func (d *demo) countOnce(ctx context.Context, t *telling, first *exchange, again []*exchange) error {
-	if len(again) == 0 || !bytes.Equal(first.sent, again[0].sent) {
+	if len(again) != 1 || !bytes.Equal(first.sent, again[0].sent) {
 		return errors.New("the phone did not send the same again")
-	}
-	q, err := first.question()
-	if err != nil {
-		return err
 	}
 	ans, err := again[0].answer()
 	if err != nil {
@@ -70,7 +67,7 @@ func (d *demo) countOnce(ctx context.Context, t *telling, first *exchange, again
 		if err != nil {
 			return err
 		}
-		if bytes.Equal(h.Event.Push.ID[:], q.GetPush().GetId()) {
+		if bytes.Equal(h.Event.Push.ID[:], first.push().GetId()) {
 			found = append(found, h.Position.Offset)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -47,11 +48,7 @@ func (w *demoWire) Do(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Body, req.ContentLength, req.GetBody = io.NopCloser(bytes.NewReader(x.sent)), int64(len(x.sent)), nil
 	}
-	w.mu.Lock()
-	w.passed = append(w.passed, x)
-	cut := w.cut
-	w.cut = nil
-	w.mu.Unlock()
+	cut := w.pass(x)
 	res, err := w.next.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -66,13 +63,24 @@ func (w *demoWire) Do(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// pass keeps an exchange, and returns what is to be called when its answer begins.
+func (w *demoWire) pass(x *exchange) (cut func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.passed = append(w.passed, x)
+	if w.cut != nil && x.push() != nil {
+		cut, w.cut = w.cut, nil
+	}
+	return cut
+}
+
 // tapped is a body that is also written elsewhere.
 type tapped struct {
 	io.Reader
 	io.Closer
 }
 
-// cutAtAnswer loses the answer to the next request, and calls cut when it begins.
+// cutAtAnswer loses the answer to the next push, and calls cut when it begins.
 func (w *demoWire) cutAtAnswer(cut func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,13 +115,19 @@ func (x *exchange) answer() (*dalvdbv1.SyncResponse, error) {
 	return &m, nil
 }
 
-// question returns what the device asked, and sent along.
-func (x *exchange) question() (*dalvdbv1.SyncRequest, error) {
+// push returns what the device sent along; nil when that is nothing. What the story
+// pushes is small, and not compressed.
+func (x *exchange) push() *dalvdbv1.Push {
 	var m dalvdbv1.SyncRequest
-	if err := proto.Unmarshal(x.sent, &m); err != nil {
-		return nil, fmt.Errorf("request of %s: %w", x.method, err)
+	if x.method != "Sync" || proto.Unmarshal(x.sent, &m) != nil {
+		return nil
 	}
-	return &m, nil
+	return m.GetPush()
+}
+
+// pushes returns the exchanges that had a push.
+func pushes(all []*exchange) []*exchange {
+	return slices.DeleteFunc(slices.Clone(all), func(x *exchange) bool { return x.push() == nil })
 }
 
 // verdicts returns what became of the pushes among exchanges, in words.
