@@ -15,7 +15,36 @@ import (
 func (w *world) checkStep() {
 	for _, d := range w.devices {
 		w.checkSynced(d)
+		w.checkCount(d)
 	}
+}
+
+// checkCount says that what a device shows has each edit once, be it on its way, sent,
+// or come back: each adds a word and counts one. Of a copied store nobody knows yet
+// what it shows twice.
+func (w *world) checkCount(d *device) {
+	for word := range w.with(d) {
+		if w.edits[word].twin {
+			return
+		}
+	}
+	for _, landed := range w.truth.landed {
+		if len(landed) > 1 {
+			return
+		}
+	}
+	words, _, err := d.Get(ownWords)
+	w.must(err, "get")
+	count, counted, err := d.Get(ownCount)
+	w.must(err, "get")
+	n := int64(0)
+	if counted {
+		n = count.Values[0].Number()
+	}
+	if n != int64(len(words.Values)) {
+		w.fail("%s shows %d words, counted %d times: %v, outbox %+v", d.name, len(words.Values), n, words.Values, d.Outbox())
+	}
+	w.met["what a device shows was counted"]++
 }
 
 // checkSynced compares what a device has of the server with what stood there at its

@@ -72,7 +72,7 @@ var mustHappen = []string{
 	"an edit was in doubt", "an accepted edit was not shown", "a device was away for a year", "a device needed a snapshot again",
 	"a snapshot was resumed", "a delta came in parts",
 	"the server crashed", "the server lost its state", "the server was put back", "the server lost an edit with its tail",
-	"domains changed", "a device's state was compared", "a guarded op was held against what it saw",
+	"domains changed", "a device's state was compared", "what a device shows was counted", "a guarded op was held against what it saw",
 }
 
 // failure is what a world panics with.
