@@ -6,7 +6,8 @@
 // entries and pages of them (Get, List), what changed for a device (Delta,
 // WatchUser), whole users (Snapshot), every accepted event for backends
 // (WatchAll), and the audit (History). Each answer carries the position it is
-// true at.
+// true at. Of a log that nobody has open: whether a state is what it says
+// (Verify), and all that the fold says of each record (Replay).
 //
 // What it promises:
 //

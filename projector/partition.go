@@ -39,6 +39,8 @@ type partition struct {
 	collect *collector // owned by the fold loop
 	hours   bool       // owned by the fold loop: an hour was reached in this group
 
+	tell func(*Replayed) error // owned by the fold loop: who is told of each record; nil but in a replay
+
 	// ahead is an offset that the log is known to have reached: what is not yet
 	// folded up to there is lag.
 	ahead atomic.Int64
@@ -207,7 +209,11 @@ func (p *partition) foldOne(now *cut, rec *events.Stored) (decided, error) {
 	a.offset, a.leaderEpoch = rec.Offset, rec.LeaderEpoch
 	a.logTime, a.foldVersion = res.ledger.logTime, res.ledger.foldVersion
 	now.ledger = res.ledger
-	return newDecided(res, rec, maphash.Bytes(p.seed, rec.Record)), nil
+	d := newDecided(res, rec, maphash.Bytes(p.seed, rec.Record))
+	if p.tell != nil {
+		return d, p.tellRecord(now, rec, decoded, res, &d)
+	}
+	return d, nil
 }
 
 // applyLedger writes what changed of the partition as a whole.

@@ -69,8 +69,7 @@ func Verify(ctx context.Context, cfg Config, scratch string) (_ []Verified, err 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stored.Close()) }()
-	cfg.Dir, cfg.TombstonesKeep = scratch, 0
-	again, err := Open(ctx, cfg)
+	again, err := openScratch(ctx, cfg, scratch)
 	if err != nil {
 		return nil, err
 	}
