@@ -55,6 +55,7 @@ func newVerifyRig(t *testing.T) *verifyRig {
 				Push: events.Push{Seq: int64(i + 1), ID: events.PushID{1, byte(i)}}, Guards: []events.Guard{{Key: "theme"}},
 			})
 		}
+		<-n.pr.CaughtUp() // also where no user of the rig is, and nobody has waited
 	})
 	return r
 }
