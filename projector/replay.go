@@ -49,9 +49,9 @@ type ReplayEnd struct {
 // one log tell the same. The state that comes of it is made in cfg.Dir, which must
 // be empty, and is of no use afterwards. The log is not changed.
 //
-// An error of tell ends the replay and is returned as it is. Any other says where
-// the log cannot be folded any further; what stands before has been told. It wraps
-// events.ErrOtherHistory when After is not of this history.
+// An error of tell ends the replay and is returned in its own words. Any other says
+// where the log cannot be folded any further; what stands before has been told. It
+// wraps events.ErrOtherHistory when After is not of this history.
 func Replay(ctx context.Context, cfg Config, q ReplayQuery, tell func(*Replayed) error) (ends []ReplayEnd, err error) {
 	again, err := openScratch(ctx, cfg, cfg.Dir)
 	if err != nil {
