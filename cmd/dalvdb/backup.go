@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 
 	"connectrpc.com/connect"
 	"github.com/cenkalti/backoff/v5"
@@ -172,19 +174,29 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 func copyTar(w io.Writer, r io.Reader) (int64, error) {
+	return readTar(io.TeeReader(r, w), func(_ *tar.Header, content io.Reader) error {
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			return fmt.Errorf("backup cut off: %w", err)
+		}
+		return nil
+	})
+}
+
+// readTar passes on what a tar stream holds, file by file, and returns its size.
+func readTar(r io.Reader, take func(*tar.Header, io.Reader) error) (int64, error) {
 	end := &tail{}
-	all := io.TeeReader(r, io.MultiWriter(w, end))
+	all := io.TeeReader(r, end)
 	files := tar.NewReader(all)
 	for n := 0; ; n++ {
-		_, err := files.Next()
+		head, err := files.Next()
 		if errors.Is(err, io.EOF) && n > 0 {
 			break
 		}
 		if err != nil {
 			return 0, fmt.Errorf("backup cut off or damaged after %d files: %w", n, err)
 		}
-		if _, err := io.Copy(io.Discard, files); err != nil {
-			return 0, fmt.Errorf("backup cut off: %w", err)
+		if err := take(head, files); err != nil {
+			return 0, err
 		}
 	}
 	if _, err := io.Copy(io.Discard, all); err != nil {
@@ -214,4 +226,43 @@ func (t *tail) Write(p []byte) (int, error) {
 	copy(t.last[:], t.last[len(p):])
 	copy(t.last[tarEnd-len(p):], p)
 	return len(p), nil
+}
+
+// unpackBackup unpacks a tar stream that "dalvdb backup" wrote into a directory,
+// as the log in it. That the log is whole, and of this backup, is found when it is
+// opened.
+func unpackBackup(r io.Reader, dir string) error {
+	_, err := readTar(r, func(head *tar.Header, content io.Reader) error {
+		name, log := filepath.Clean(filepath.FromSlash(head.Name)), filepath.Base(logDir(dir))
+		if name != log && filepath.Dir(name) != log {
+			return fmt.Errorf("no backup of a node: it has %q", head.Name)
+		}
+		err := unpackFile(content, head.Typeflag, filepath.Join(dir, name))
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("backup cut off: %w", err)
+		}
+		if err != nil {
+			return fmt.Errorf("unpack %q: %w", head.Name, err)
+		}
+		return nil
+	})
+	return err
+}
+
+func unpackFile(content io.Reader, kind byte, path string) error {
+	switch kind {
+	case tar.TypeDir:
+		return os.MkdirAll(path, 0o700)
+	case tar.TypeReg:
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, content)
+		return errors.Join(err, f.Close())
+	}
+	return errors.New("neither a file nor a directory")
 }

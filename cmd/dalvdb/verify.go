@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,17 +56,16 @@ const makeState = "start the node until /readyz is good, stop it, and verify aga
 
 // verify compares the state of a data directory with its log.
 func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.Verified, err error) {
-	for _, dir := range []string{logDir(data), stateDir(data)} {
-		switch _, err := os.Stat(dir); { // opening would make it
-		case errors.Is(err, fs.ErrNotExist) && dir == stateDir(data):
-			return nil, fmt.Errorf("nothing was compared: %s has no state: %s", data, makeState)
-		case err != nil:
-			return nil, usageError("--data %s: no %s in it: %w", data, filepath.Base(dir), plain(err))
-		}
+	if err := checkLog(data); err != nil {
+		return nil, err
 	}
-	// Of what the stores say only that is of use which ends them.
-	logger := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	log, err := pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: logger})
+	switch _, err := os.Stat(stateDir(data)); { // opening would make it
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("nothing was compared: %s has no state: %s", data, makeState)
+	case err != nil:
+		return nil, usageError("--data %s: no state in it: %w", data, plain(err))
+	}
+	log, err := pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: a.storeLogger()})
 	if err != nil {
 		return nil, err
 	}
@@ -75,9 +75,28 @@ func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.V
 		return nil, usageError("--scratch %s: %w", scratch, plain(err))
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
-	cfg := projector.Config{Log: log, Dir: stateDir(data), Logger: logger}
+	cfg := projector.Config{Log: log, Dir: stateDir(data), Logger: a.storeLogger()}
 	all, err := projector.Verify(ctx, cfg, filepath.Join(temporary, "state"))
 	return all, stateError(stateDir(data), err)
+}
+
+// checkLog finds what keeps a data directory from being read: opening would make a
+// log where there is none.
+func checkLog(data string) error {
+	files, err := os.ReadDir(logDir(data))
+	if err == nil && len(files) == 0 {
+		err = errors.New("its directory is empty")
+	}
+	if err != nil {
+		return usageError("--data %s: no log in it: %w", data, plain(err))
+	}
+	return nil
+}
+
+// storeLogger is for stores that only this command has open: of what they say only
+// that is of use which ends them.
+func (a *app) storeLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 // stateError adds to the error of a damaged state what helps.
@@ -141,7 +160,8 @@ type verifiedJSON struct {
 	Partition   int32    `json:"partition"`
 	Applied     int64    `json:"applied"`
 	Records     int64    `json:"records"`
-	Behind      int64    `json:"behind"` // of these, those that the state has not come to
+	Behind      int64    `json:"behind"`  // of these, those that the state has not come to
+	LogHash     string   `json:"logHash"` // of the state, where it stands; zeros when it has nothing
 	Rows        int64    `json:"rows"`
 	Different   int64    `json:"different"`
 	Differences []string `json:"differences"` // some of them; never null
@@ -150,7 +170,7 @@ type verifiedJSON struct {
 func (a *app) printPartition(v projector.Verified) error {
 	if a.output == "json" {
 		raw, err := json.Marshal(verifiedJSON{
-			Partition: int32(v.Partition), Applied: int64(v.Applied), Records: v.Records, Behind: v.Behind,
+			Partition: int32(v.Partition), Applied: int64(v.Applied), LogHash: hex.EncodeToString(v.Stored[:]), Records: v.Records, Behind: v.Behind,
 			Rows: v.Rows, Different: v.Different, Differences: append([]string{}, v.Differences...),
 		})
 		if err != nil {
