@@ -83,7 +83,11 @@ func EncodeHistory(h *events.HistoryEvent) *dalvdbv1.HistoryResponse {
 		m.Identity = &dalvdbv1.HistoryResponse_Source{Source: encodeSource(ev.Source)}
 	}
 	if h.Verdict.Outcome != 0 {
-		v := Dress(h.Verdict, ev.Guards)
+		guards := ev.Guards
+		if h.Outcome == events.Duplicate && ev.Source.Name != "" {
+			guards = nil // of a source the number alone says which event it is: the first may have had others
+		}
+		v := Dress(h.Verdict, guards)
 		m.Verdict = EncodeVerdict(&v)
 	}
 	return m

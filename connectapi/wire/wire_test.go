@@ -222,6 +222,23 @@ func TestRoundTripStreams(t *testing.T) {
 	})
 }
 
+// The verdict on what a source said first is not told with the keys of what it said
+// again, which may be something else.
+func TestHistoryOfASource(t *testing.T) {
+	h := &events.HistoryEvent{
+		Event:   events.Event{Source: events.Source{Name: "orders", Seq: 4}, Guards: []events.Guard{{Key: "other"}}},
+		Outcome: events.Duplicate,
+		Verdict: events.Verdict{Outcome: events.Rejected, Conflicts: []events.Conflict{{Guard: 0, Version: 3}}},
+	}
+	if key := wire.EncodeHistory(h).GetVerdict().GetConflicts()[0].GetKey(); key != "" {
+		t.Errorf("the first event failed at the guard on %q", key)
+	}
+	h.Outcome = events.Rejected
+	if key := wire.EncodeHistory(h).GetVerdict().GetConflicts()[0].GetKey(); key != "other" {
+		t.Errorf("the event itself failed at the guard on %q", key)
+	}
+}
+
 func TestRoundTripHistory(t *testing.T) {
 	t.Run("event", func(t *testing.T) {
 		draw := rapid.Custom(func(t *rapid.T) *events.HistoryEvent {
