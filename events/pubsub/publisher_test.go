@@ -177,6 +177,12 @@ func TestPublishGivesUp(t *testing.T) {
 	topic := k.topic(t, 1)
 	p := k.publisher(t, func(c *pubsub.PublisherConfig) { c.DeliveryTimeout = time.Second })
 	must(t, p.Publish(topic, message.NewMessage("a", nil)))
+	// An answer that says to try again, for ever.
+	tooFew := k.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, Count: -1})
+	if err := p.Publish(topic, message.NewMessage("a", nil)); !errors.Is(err, kgo.ErrRecordTimeout) {
+		t.Errorf("too few replicas: %v", err)
+	}
+	tooFew.Remove()
 	k.Close()
 	err := p.Publish(topic, message.NewMessage("b", nil))
 	if failed, ok := errors.AsType[*pubsub.PublishError](err); !ok || failed.Failed[0].UUID != "b" {
