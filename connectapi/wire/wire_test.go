@@ -74,14 +74,7 @@ func TestRoundTrip(t *testing.T) {
 		roundTrip(t, drawChange(), wire.EncodeChange, func(m *dalvdbv1.Change) (events.Change, error) { return wire.DecodeChange(m, "change") })
 	})
 	t.Run("change event", func(t *testing.T) {
-		draw := rapid.Custom(func(t *rapid.T) *events.ChangeEvent {
-			return &events.ChangeEvent{
-				User: events.UserID(rapid.String().Draw(t, "user")), Position: drawPosition().Draw(t, "position"),
-				Writer: drawWriter().Draw(t, "writer"), Time: drawTime().Draw(t, "time"), Meta: drawMeta().Draw(t, "meta"),
-				Changes: orNil(drawChange()).Draw(t, "changes"),
-			}
-		})
-		roundTrip(t, draw, wire.EncodeChangeEvent,
+		roundTrip(t, drawChangeEvent(), wire.EncodeChangeEvent,
 			func(m *dalvdbv1.ChangeEvent) (*events.ChangeEvent, error) { return wire.DecodeChangeEvent(m, "event") })
 	})
 	t.Run("user", func(t *testing.T) {
