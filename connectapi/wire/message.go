@@ -44,6 +44,10 @@ const (
 	HeaderPartition = "dalvdb-partition"
 	HeaderOffset    = "dalvdb-offset" // decimal
 	HeaderWriter    = "dalvdb-writer" // device/<id>, backend/<service>, system
+
+	// HeaderKey is the key once more, where Watermill's messages have it: they have
+	// headers and no key.
+	HeaderKey = "partition_key"
 )
 
 const (
@@ -81,6 +85,7 @@ func EncodeMessage(e *events.ChangeEvent, f Format) (*Message, error) {
 		{HeaderPartition, strconv.Itoa(int(e.Position.Partition))},
 		{HeaderOffset, strconv.FormatInt(int64(e.Position.Offset), 10)},
 		{HeaderWriter, e.Writer.String()},
+		{HeaderKey, string(e.User)},
 	}}
 	if e.Time != 0 {
 		m.Headers = append(m.Headers, Header{HeaderTime, e.Time.Std().Format(timeLayout)})

@@ -93,6 +93,7 @@ func TestMessageIsAsWritten(t *testing.T) {
 			"content-type": want.contentType, "ce_specversion": "1.0", "ce_id": id + "/3/42", "ce_source": "/dalvdb",
 			"ce_type": "dalvdb.v1.ChangeEvent", "ce_subject": "ann", "ce_time": "2023-11-14T22:13:20.120Z",
 			"dalvdb-log": id, "dalvdb-partition": "3", "dalvdb-offset": "42", "dalvdb-writer": "device/phone",
+			"partition_key": "ann",
 		}, headers(m)); diff != "" || m.User != "ann" {
 			t.Errorf("user %q, headers (-want +got):\n%s", m.User, diff)
 		}

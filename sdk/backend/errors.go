@@ -146,6 +146,14 @@ func retryInfo(ce *connect.Error) (time.Duration, bool) {
 	return 0, false
 }
 
+// Passing reports whether an error of a Client is of the moment: the node cannot
+// be reached, is overloaded, or is going. The same call may succeed later, and a
+// Client has tried it as long as Options.RetryFor says.
+func Passing(err error) bool {
+	_, ok := passing(context.Background(), err)
+	return ok
+}
+
 // passing reports whether the same call may succeed later, and how long the
 // server asks to wait (0: it does not say). ctx is the caller's own: what ended
 // an attempt although ctx goes on was the limit of the attempt.

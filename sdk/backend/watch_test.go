@@ -267,3 +267,20 @@ func TestPositionsOnlyGrow(t *testing.T) {
 		t.Errorf("got %v, want %v", p.All(), want)
 	}
 }
+
+func TestPassing(t *testing.T) {
+	for err, want := range map[error]bool{
+		answered(unavailable()):                                                        true,
+		answered(overloaded(time.Second)):                                              true,
+		&markedError{context.Canceled, unavailable()}:                                  true,
+		&tokenError{errNoVerdict}:                                                      true,
+		connect.NewError(connect.CodeResourceExhausted, nil):                           false,
+		connect.NewError(connect.CodeUnauthenticated, nil):                             false,
+		answered(withDetail(connect.CodeFailedPrecondition, &dalvdbv1.OtherHistory{})): false,
+		errNoVerdict: false,
+	} {
+		if got := Passing(err); got != want {
+			t.Errorf("%v passes: %v", err, got)
+		}
+	}
+}
