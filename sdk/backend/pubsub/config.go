@@ -69,7 +69,8 @@ type Config struct {
 	// the error.
 	OnEnd func(topic string, err error)
 
-	// Logger gets what operators must know. nil discards it.
+	// Logger gets what operators must know. nil is slog.Default: a feed that has
+	// ended is not to be missed.
 	Logger *slog.Logger
 }
 
@@ -105,7 +106,7 @@ func (c Config) whole() Config {
 		c.Filter = func(string) Filter { return Filter{} }
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.Default()
 	}
 	if c.OnEnd == nil {
 		logger := c.Logger

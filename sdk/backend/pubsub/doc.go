@@ -27,9 +27,9 @@
 //     Config.OnEnd. Nothing is skipped, and nothing is guessed: the service
 //     decides what its own work is worth then, and removes the positions.
 //   - A slow handler delays its own partition alone. What is read ahead is
-//     bounded (Config has no say in it), and the stream is not left unread until
-//     the node cuts it off: a partition that lags is left out of it, and is read
-//     again from where it was once it has caught up.
+//     bounded, some 1 MiB for each partition, and the stream is not left unread
+//     until the node cuts it off: a partition that lags is left out of it, and is
+//     read again from where it was once it has caught up.
 //
 // What it refuses to do: share a topic between processes, as a consumer group
 // does; one process subscribes to a topic under the same Positions at a time.

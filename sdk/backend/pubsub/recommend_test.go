@@ -55,38 +55,6 @@ func recommend(client *backend.Client) message.NoPublishHandlerFunc {
 	}
 }
 
-// A component beside a node with the embedded log. With Kafka it takes the
-// subscriber of events/pubsub in place of this one.
-func ExampleSubscriber() {
-	client, err := backend.New(backend.Options{URL: "http://127.0.0.1:7470"})
-	if err != nil {
-		slog.Error("client", "error", err)
-		return
-	}
-	positions, err := pubsub.NewFilePositions("/var/lib/recommend")
-	if err != nil {
-		slog.Error("positions", "error", err)
-		return
-	}
-	subscriber, err := pubsub.New(pubsub.Config{
-		Client: client, Positions: positions, Start: events.StartBeginning, Logger: slog.Default(),
-		Filter: func(string) pubsub.Filter { return pubsub.Filter{Prefixes: []events.Key{"search/"}} },
-	})
-	if err != nil {
-		slog.Error("subscriber", "error", err)
-		return
-	}
-	router, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLogger(slog.Default()))
-	if err != nil {
-		slog.Error("router", "error", err)
-		return
-	}
-	router.AddConsumerHandler("recommend", "dalvdb.changes", subscriber, recommend(client))
-	if err := router.Run(context.Background()); err != nil { // closes the subscriber, too
-		slog.Error("run", "error", err)
-	}
-}
-
 // component runs the component in a router until stop, and fails each third
 // message after its work is done, as a crash in the wrong moment does.
 func component(t *testing.T, w *world, p pubsub.Positions) (stop func()) {

@@ -205,7 +205,11 @@ func TestEndsForGood(t *testing.T) {
 			node.add(0, 2, 1)
 			msg := next(t, messages)
 			node.do(func() { node.cut = why })
-			<-msg.Context().Done()
+			select {
+			case <-msg.Context().Done():
+			case <-time.After(time.Hour):
+				t.Fatal("it goes on")
+			}
 			if _, more := <-messages; more || len(told) != 1 || !errors.Is(told[0], why) {
 				t.Errorf("more %v, told %v", more, told)
 			}
@@ -311,6 +315,63 @@ func TestPositionsThatCannotBeStored(t *testing.T) {
 		<-time.After(time.Minute)
 		if got, _ := stored.Load(t.Context(), "changes"); !slices.Equal(got, []events.Position{at(0, 3)}) {
 			t.Errorf("stored are %v", got)
+		}
+	})
+}
+
+// hanging are positions of which one Store hangs until it is given up.
+type hanging struct {
+	*MemoryPositions
+	hangs bool
+}
+
+func (h *hanging) Store(ctx context.Context, topic string, p []events.Position) error {
+	if h.hangs {
+		h.hangs = false
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return h.MemoryPositions.Store(ctx, topic, p)
+}
+
+// What was acknowledged before the end is stored with it, whatever the store does.
+func TestCloseStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := newFeed(1)
+		stored := &hanging{MemoryPositions: NewMemoryPositions()}
+		s := start(t, Config{Client: node, Positions: stored})
+		messages := subscribe(t, s)
+		stored.hangs = true
+		node.add(0, 1, 1)
+		next(t, messages).Ack()
+		synctest.Wait()
+		_ = s.Close()
+		if got, _ := stored.Load(t.Context(), "changes"); !slices.Equal(got, []events.Position{at(0, 3)}) {
+			t.Errorf("stored are %v", got)
+		}
+	})
+}
+
+// An Ack counts that comes before the end, however shortly: in most rounds both
+// are there when the one who delivers looks.
+func TestAckBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{}.whole()
+		sub := newSubscription(&cfg, "changes", 0)
+		for range 200 {
+			ctx, cancel := context.WithCancel(t.Context())
+			counted := make(chan bool)
+			go func() {
+				acked, _ := sub.deliver(ctx, &wire.Message{User: "ann"})
+				counted <- acked
+			}()
+			synctest.Wait()
+			msg := <-sub.out
+			msg.Ack()
+			cancel()
+			if !<-counted {
+				t.Fatal("an Ack does not count")
+			}
 		}
 	})
 }

@@ -1,0 +1,78 @@
+package pubsub_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/sdk/backend"
+	"github.com/dalvdb/dalvdb/sdk/backend/pubsub"
+)
+
+// A component beside a node with the embedded log. With Kafka it takes the
+// subscriber of events/pubsub in place of this one.
+func ExampleSubscriber() {
+	client, err := backend.New(backend.Options{URL: "http://127.0.0.1:7470"})
+	if err != nil {
+		slog.Error("client", "error", err)
+		return
+	}
+	positions, err := pubsub.NewFilePositions("/var/lib/recommend")
+	if err != nil {
+		slog.Error("positions", "error", err)
+		return
+	}
+	subscriber, err := pubsub.New(pubsub.Config{
+		Client: client, Positions: positions, Start: events.StartBeginning, Logger: slog.Default(),
+		Filter: func(string) pubsub.Filter { return pubsub.Filter{Prefixes: []events.Key{"search/"}} },
+	})
+	if err != nil {
+		slog.Error("subscriber", "error", err)
+		return
+	}
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLogger(slog.Default()))
+	if err != nil {
+		slog.Error("router", "error", err)
+		return
+	}
+	router.AddConsumerHandler("recommend", "dalvdb.changes", subscriber, recommend(client))
+	if err := router.Run(context.Background()); err != nil { // closes the subscriber, too
+		slog.Error("run", "error", err)
+	}
+}
+
+// A handler counts what each user has searched for, each search once.
+func ExampleEvent() {
+	client, err := backend.New(backend.Options{URL: "http://127.0.0.1:7470"})
+	if err != nil {
+		slog.Error("client", "error", err)
+		return
+	}
+	var handle message.NoPublishHandlerFunc = func(msg *message.Message) error {
+		event, err := pubsub.Event(msg)
+		if err != nil {
+			return err
+		}
+		var ops []events.Op
+		for _, change := range event.Changes {
+			if strings.HasPrefix(string(change.Key), "search/") { // a topic of Kafka has all changes
+				ops = append(ops, events.Increment("system/searches", 1))
+			}
+		}
+		if len(ops) == 0 {
+			return nil
+		}
+		p := event.Position
+		_, err = client.Update(msg.Context(), event.User, backend.Update{
+			Source: events.Source{Name: fmt.Sprintf("searches/%s/%d", p.Log, p.Partition), Seq: int64(p.Offset)},
+			Ops:    ops,
+		})
+		return err // the message comes again, unless this is nil
+	}
+	_ = handle // router.AddConsumerHandler takes it
+}
