@@ -33,14 +33,17 @@ type guard struct {
 // on returns what the batch makes of the values of a key. An op that cannot be
 // carried out has no effect: the server will say so.
 func (b *batch) on(k events.Key, vs []events.Value) []events.Value {
+	return play(b.opsOn(nil, k), vs)
+}
+
+// opsOn adds the ops on a key to others.
+func (b *batch) opsOn(ops []*events.Op, k events.Key) []*events.Op {
 	for i := range b.ops {
-		if op := &b.ops[i]; op.Key == k {
-			if next, reason, _ := do(op, vs); reason == 0 {
-				vs = next
-			}
+		if b.ops[i].Key == k {
+			ops = append(ops, &b.ops[i])
 		}
 	}
-	return vs
+	return ops
 }
 
 // keys returns the keys that the batch writes, each once, in the order of its ops.

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/dalvdb/dalvdb/events"
 )
 
 // OpenStoreOn is OpenStore on another file system.
@@ -22,4 +24,12 @@ func (r *Replica) Check() error {
 		return fmt.Errorf("the outbox is not in order: %v", each(r.outbox, func(b *batch) BatchID { return b.id }))
 	}
 	return nil
+}
+
+// Play plays ops on one key, one by one if each is set, and else as replicas do.
+func Play(ops []*events.Op, vs []events.Value, each bool) []events.Value {
+	if each {
+		return playEach(ops, vs)
+	}
+	return play(ops, vs)
 }

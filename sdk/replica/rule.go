@@ -102,18 +102,28 @@ func Park(Conflict) Answer { return Hold() }
 // UnionList merges lists: the server's values stay, less what the edit removed from
 // what it saw, and what it added comes after them.
 func UnionList(c Conflict) Answer {
+	base, local, server := setOf(c.Base), setOf(c.Local), setOf(c.Server.Values)
 	var ops []events.Op
 	for _, v := range c.Base {
-		if !slices.Contains(c.Local, v) && slices.Contains(c.Server.Values, v) {
+		if !local[v] && server[v] {
 			ops = append(ops, events.Remove(c.Key, v))
 		}
 	}
 	for _, v := range c.Local {
-		if !slices.Contains(c.Base, v) && !slices.Contains(c.Server.Values, v) {
+		if !base[v] && !server[v] {
 			ops = append(ops, events.Add(c.Key, v))
 		}
 	}
 	return Instead(ops...)
+}
+
+// setOf is for lists that may be long.
+func setOf(vs []events.Value) map[events.Value]bool {
+	set := make(map[events.Value]bool, len(vs))
+	for _, v := range vs {
+		set[v] = true
+	}
+	return set
 }
 
 // rules are those of the application.

@@ -328,10 +328,11 @@ func (w *work) view(k events.Key, index int) ([]events.Value, error) {
 
 // overlay returns what batches make of the values of a key.
 func overlay(k events.Key, vs []events.Value, batches []*batch) []events.Value {
+	var ops []*events.Op
 	for _, b := range batches {
-		vs = b.on(k, vs)
+		ops = b.opsOn(ops, k)
 	}
-	return vs
+	return play(ops, vs)
 }
 
 // append gives a batch its number and puts it at the end of the outbox.
