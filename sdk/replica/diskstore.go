@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,8 @@ const (
 
 // diskStore is a store on disk. Apply is durable when it returns.
 type diskStore struct {
+	dir  string
+	on   vfs.FS
 	db   *pebble.DB
 	lock *pebble.Lock
 
@@ -52,19 +55,20 @@ func openDiskStore(dir string, on vfs.FS) (Store, error) {
 		}
 		return nil, fmt.Errorf("replica store %s: %w", dir, err)
 	}
-	s := &diskStore{lock: lock, failed: make(chan struct{})}
-	err = s.aside(func() (err error) {
-		s.db, err = pebble.Open(dir, &pebble.Options{
-			FS: on, Lock: lock, Logger: storeLogger{s},
-			CacheSize: diskCacheBytes, MemTableSize: diskMemTableBytes,
-			FormatMajorVersion: pebble.FormatNewest,
-		})
-		return err
-	})
-	if err != nil {
+	s := &diskStore{dir: dir, on: on, lock: lock, failed: make(chan struct{})}
+	if err := s.aside(s.open); err != nil {
 		return nil, errors.Join(fmt.Errorf("replica store %s: %w", dir, err), lock.Close())
 	}
 	return s, nil
+}
+
+func (s *diskStore) open() (err error) {
+	s.db, err = pebble.Open(s.dir, &pebble.Options{
+		FS: s.on, Lock: s.lock, Logger: storeLogger{s},
+		CacheSize: diskCacheBytes, MemTableSize: diskMemTableBytes,
+		FormatMajorVersion: pebble.FormatNewest,
+	})
+	return err
 }
 
 // makeDir makes the directory, and syncs those above it up to the first that was
@@ -175,10 +179,27 @@ func (s *diskStore) apply(writes []Write) (err error) {
 	return nil
 }
 
+// erase implements eraser. A compaction takes the rows out of the tables; the logs in
+// which they were written Pebble keeps, to write over them, until it is opened again.
+func (s *diskStore) erase() error {
+	return s.aside(func() error {
+		err := errors.Join(s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false), s.db.Close(), s.open())
+		if err != nil {
+			return fmt.Errorf("erase store: %w", err)
+		}
+		return nil
+	})
+}
+
 // Close implements Store. After a failure it leaves the files to the process:
 // whatever holds them may never let go.
 func (s *diskStore) Close() error {
-	return s.aside(func() error { return errors.Join(s.db.Close(), s.lock.Close()) })
+	return s.aside(func() error {
+		if s.db == nil { // it could not be opened again
+			return s.lock.Close()
+		}
+		return errors.Join(s.db.Close(), s.lock.Close())
+	})
 }
 
 // fail keeps the store from being used any more. It does not return: the store

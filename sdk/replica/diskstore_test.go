@@ -1,11 +1,18 @@
 package replica
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/dalvdb/dalvdb/events"
 )
 
 // Whatever file operation fails, a store says so and is used no more, and what an
@@ -55,4 +62,58 @@ func writeUntil(disk vfs.FS, index int32) (int, error) {
 		}
 	}
 	return 5, s.Close()
+}
+
+// After Wipe nothing of what a replica had is in a file: whether it had been written just
+// before, or in lives before that.
+func TestWipeErases(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	secret := []byte("a line of a diary")
+	found := func() (files int) {
+		err := filepath.WalkDir(dir, func(path string, f fs.DirEntry, err error) error {
+			if err != nil || f.IsDir() {
+				return err
+			}
+			raw, err := os.ReadFile(path)
+			if bytes.Contains(raw, secret) {
+				files++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	for life := range 3 {
+		s, err := OpenStore(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(Config{Store: s, User: "ann"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			if _, err := r.Update(func(tx *Tx) error {
+				Put(tx, events.Key(fmt.Sprintf("diary/%d/%d", life, i)), string(secret))
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if found() == 0 {
+			t.Fatal("the test looks in the wrong place")
+		}
+		end := r.Close
+		if life == 2 {
+			end = func() error { return r.Wipe(true) }
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := found(); n > 0 {
+		t.Errorf("it is in %d files", n)
+	}
 }

@@ -96,6 +96,7 @@ type Replica struct {
 	frozen   *frozenPush
 	ended    error         // why nothing more is done
 	closed   bool          // Close has been called
+	wiped    bool          // Wipe has emptied the store
 	listed   int           // how many cases there are
 	parked   int           // how many of them wait
 	course   Status        // how it gets on with the server; the rest of it is filled in
@@ -279,7 +280,11 @@ func (r *Replica) Close() error {
 		return nil
 	}
 	r.closed = true
-	return r.store.Close()
+	var err error
+	if s, ok := r.store.(eraser); ok && r.wiped {
+		err = s.erase()
+	}
+	return errors.Join(err, r.store.Close())
 }
 
 // endLocked wakes all who would wait for ever.

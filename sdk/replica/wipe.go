@@ -8,7 +8,8 @@ var ErrUnsent = errors.New("there are edits that the server does not have")
 
 // Wipe forgets everything, as at sign-out, and closes the replica. It refuses with
 // ErrUnsent while there are edits that would be lost, unless drop says that they
-// may be. The store is empty then, and takes another user.
+// may be. The store is empty then, and takes another user; one of OpenStore has no
+// file any more in which what it held could be read.
 func (r *Replica) Wipe(drop bool) error {
 	err := r.change(func(w *work) error {
 		cs, err := r.Cases() // here, where nobody adds one
@@ -31,3 +32,7 @@ func (r *Replica) Wipe(drop bool) error {
 	}
 	return r.Close()
 }
+
+// An eraser is a Store that keeps rows in files for a while after they are deleted, and
+// can take them out of those at once, when nothing else is under way.
+type eraser interface{ erase() error }

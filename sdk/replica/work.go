@@ -95,7 +95,7 @@ func (w *work) commit() error {
 		defer r.mu.Unlock()
 	}
 	if w.wiped {
-		r.ended = ErrClosed // before anyone reads what is no longer there
+		r.wiped, r.ended = true, ErrClosed // before anyone reads what is no longer there
 		return nil
 	}
 	r.head, r.frozen = w.head, w.frozen
