@@ -20,7 +20,10 @@ func newReplicaOpen(a *app) *cobra.Command {
 		Short: "Make a replica and fill it",
 		Long: `Make a replica in --store DIR and fill it from a server's device port. The
 directory holds the data, the address and the token, readable by its owner. Of a
-replica that is there it changes the address or the token; its user stays.`,
+replica that is there it changes the address or the token, and syncs it as "sync"
+does; its user stays.
+
+Exit code 4: an edit was withdrawn, parked or refused.`,
 		Example: `  dalvdb replica open --store phone --url http://127.0.0.1:7472 --user ann --token "$(dalvdb token ann)"
   dalvdb replica open --store phone --token "$(dalvdb token ann)"`,
 		Args: wantArgs(0),
@@ -41,12 +44,10 @@ replica that is there it changes the address or the token; its user stays.`,
 			}
 			c.User = events.UserID(*user)
 		}
-		if cmd.Flags().Changed("url") || c.URL == "" {
-			c.URL = link.url
+		if err != nil { // it is new
+			c.URL, c.Token = link.url, link.token
 		}
-		if link.token != "" {
-			c.Token = link.token
-		}
+		a.takeLink(&c, link)
 		switch {
 		case c.User == "":
 			return usageError("--user is missing: whose data it is")
@@ -57,10 +58,7 @@ replica that is there it changes the address or the token; its user stays.`,
 			if err := store.saveConnection(c); err != nil {
 				return err
 			}
-			if err := link.sync(cmd.Context(), r); err != nil {
-				return err
-			}
-			return a.printReplicaStatus(r)
+			return a.syncAndTell(cmd.Context(), r, link)
 		})
 	}
 	return cmd
