@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -127,6 +128,8 @@ func (r *remote) sync(ctx context.Context, q question) (wire.Synced, error) {
 }
 
 func (r *remote) snapshot(ctx context.Context, user events.UserID, known events.Position, after events.Key, yield func(*events.SnapshotPart) error) error {
+	ctx, heard, done := attended(ctx)
+	defer done()
 	res, err := r.rpc.Snapshot(ctx, connect.NewRequest(&dalvdbv1.ReplicaServiceSnapshotRequest{
 		UserId: string(user), Position: wire.EncodePosition(known), AfterKey: string(after),
 	}))
@@ -134,6 +137,7 @@ func (r *remote) snapshot(ctx context.Context, user events.UserID, known events.
 		return err
 	}
 	return drain(res, func(m *dalvdbv1.ReplicaServiceSnapshotResponse) error {
+		defer heard()()
 		part, err := wire.DecodeSnapshot(m)
 		if err != nil {
 			return err
@@ -143,6 +147,8 @@ func (r *remote) snapshot(ctx context.Context, user events.UserID, known events.
 }
 
 func (r *remote) watch(ctx context.Context, user events.UserID, device string, from events.Position, yield func(*events.WatchPart) error) error {
+	ctx, heard, done := attended(ctx)
+	defer done()
 	res, err := r.rpc.Watch(ctx, connect.NewRequest(&dalvdbv1.ReplicaServiceWatchRequest{
 		UserId: string(user), DeviceId: device, Position: wire.EncodePosition(from),
 	}))
@@ -150,12 +156,30 @@ func (r *remote) watch(ctx context.Context, user events.UserID, device string, f
 		return err
 	}
 	return drain(res, func(m *dalvdbv1.ReplicaServiceWatchResponse) error {
+		defer heard()()
 		part, err := wire.DecodeWatch(m)
 		if err != nil {
 			return err
 		}
 		return yield(part)
 	})
+}
+
+// attended returns a context that ends when a stream has brought nothing for
+// attemptMax. heard is called when a part has come, and what it returns when the next
+// is waited for.
+func attended(ctx context.Context) (_ context.Context, heard func() (on func()), done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	silent := time.AfterFunc(attemptMax, cancel)
+	on := func() { silent.Reset(attemptMax) }
+	heard = func() func() {
+		silent.Stop()
+		return on
+	}
+	return ctx, heard, func() {
+		silent.Stop()
+		cancel()
+	}
 }
 
 // drain reads a stream to its end, or until take returns an error.
