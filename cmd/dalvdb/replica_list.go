@@ -100,11 +100,18 @@ effect.`,
 }
 
 func (a *app) recall(ctx context.Context, r *replica.Replica, id replica.BatchID, link *linkFlags) error {
+	fates, err := a.newFates(r)
+	if err != nil {
+		return err
+	}
 	var res replica.Result
-	err := link.ask(ctx, func(ctx context.Context) (err error) {
+	err = link.ask(ctx, func(ctx context.Context) (err error) {
 		res, err = r.Recall(ctx, id)
 		return err
 	})
+	if told := fates.tell(); err == nil { // of edits that went out meanwhile
+		err = told
+	}
 	switch {
 	case err != nil:
 		return lookedUp(err)
@@ -119,7 +126,7 @@ func (a *app) recall(ctx context.Context, r *replica.Replica, id replica.BatchID
 	if err == nil && res.Fate != replica.FateCancelled {
 		return &exitError{code: exitRejected, err: errSilent}
 	}
-	return err
+	return errors.Join(err, fates.exit())
 }
 
 func (a *app) coalesce(r *replica.Replica) error {

@@ -20,8 +20,8 @@ func newReplicaOpen(a *app) *cobra.Command {
 		Short: "Make a replica and fill it",
 		Long: `Make a replica in --store DIR and fill it from a server's device port. The
 directory holds the data, the address and the token, readable by its owner. Of a
-replica that is there it changes the address or the token, and syncs it as "sync"
-does; its user stays.
+replica that is there it changes the address or the token, and syncs it as
+"sync" does; its user stays.
 
 Exit code 4: an edit was withdrawn, parked or refused.`,
 		Example: `  dalvdb replica open --store phone --url http://127.0.0.1:7472 --user ann --token "$(dalvdb token ann)"
@@ -125,12 +125,9 @@ Exit code 4: an edit was withdrawn, parked or refused.`,
 		Args: wantArgs(0),
 	}
 	store, link := a.storeFlag(cmd), a.linkFlags(cmd)
-	var resolve string
-	cmd.Flags().Var(newChoice(&resolve, "server", resolverNames()...), "resolve", "what becomes of an edit that is in conflict")
+	resolve := resolveFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return store.linked(link, func(r *replica.Replica) error { return a.syncAndTell(cmd.Context(), r, link) }, func(cfg *replica.Config) {
-			cfg.Rules = []replica.Rule{{Pattern: "**", Resolve: resolvers[resolve]}}
-		})
+		return store.linked(link, func(r *replica.Replica) error { return a.syncAndTell(cmd.Context(), r, link) }, resolve)
 	}
 	return cmd
 }
@@ -164,32 +161,71 @@ func (a *app) takeLink(c *connection, link *linkFlags) bool {
 }
 
 func (a *app) syncAndTell(ctx context.Context, r *replica.Replica, link *linkFlags) error {
-	before, err := r.Cases()
+	fates, err := a.newFates(r)
 	if err != nil {
 		return err
 	}
 	syncErr := link.sync(ctx, r)
-	after, err := r.Cases()
-	if err != nil {
+	if err := fates.tell(); err != nil || syncErr != nil {
 		return errors.Join(syncErr, err)
-	}
-	lost := false
-	for _, c := range after[len(before):] {
-		lost = lost || c.Kind != replica.CaseChanged
-		if a.output == "table" {
-			fmt.Fprintf(a.err, "%v: %s (dalvdb replica parked, case %d)\n", c.Kind, opLines(c.Ops), c.ID)
-		}
-	}
-	if syncErr != nil {
-		return syncErr
 	}
 	if err := a.printReplicaStatus(r); err != nil {
 		return err
 	}
-	if lost {
+	return fates.exit()
+}
+
+// fates tells what becomes of edits that do not take effect as they were made, each
+// once.
+type fates struct {
+	app     *app
+	replica *replica.Replica
+	last    replica.CaseID // that was told, or was there before
+	lost    bool           // one was withdrawn, parked or refused
+}
+
+func (a *app) newFates(r *replica.Replica) (*fates, error) {
+	f := &fates{app: a, replica: r}
+	cases, err := r.Cases()
+	if len(cases) > 0 {
+		f.last = cases[len(cases)-1].ID
+	}
+	return f, err
+}
+
+func (f *fates) tell() error {
+	cases, err := f.replica.Cases()
+	if err != nil {
+		return err
+	}
+	for _, c := range cases {
+		if c.ID <= f.last {
+			continue
+		}
+		f.last = c.ID
+		f.lost = f.lost || c.Kind != replica.CaseChanged
+		if f.app.output == "table" {
+			fmt.Fprintf(f.app.err, "%v: %s (dalvdb replica parked, case %d)\n", c.Kind, opLines(c.Ops), c.ID)
+		}
+	}
+	return nil
+}
+
+// exit returns what the command ends with.
+func (f *fates) exit() error {
+	if f.lost {
 		return &exitError{code: exitRejected, err: errSilent}
 	}
 	return nil
+}
+
+// resolveFlag says what becomes of edits that are in conflict.
+func resolveFlag(cmd *cobra.Command) func(*replica.Config) {
+	resolve := new(string)
+	cmd.Flags().Var(newChoice(resolve, "server", resolverNames()...), "resolve", "what becomes of an edit that is in conflict")
+	return func(cfg *replica.Config) {
+		cfg.Rules = []replica.Rule{{Pattern: "**", Resolve: resolvers[*resolve]}}
+	}
 }
 
 func newReplicaWatch(a *app) *cobra.Command {
@@ -199,22 +235,29 @@ func newReplicaWatch(a *app) *cobra.Command {
 		Long: `Stay in sync with the server, and print what the keys that begin with PREFIX
 hold: first all of them, then each again when it changes, until interrupted. A
 "*" marks what the server does not have like that yet. Meanwhile no other
-process can open the replica.`,
-		Example: "  dalvdb replica watch --store phone",
-		Args:    wantArgs(0, "PREFIX"),
+process can open the replica. Conflicts are decided as by "sync".
+
+Exit code 4: an edit was withdrawn, parked or refused.`,
+		Example: `  dalvdb replica watch --store phone
+  dalvdb replica watch --store phone --resolve union`,
+		Args: wantArgs(0, "PREFIX"),
 	}
-	store := a.storeFlag(cmd)
+	store, resolve := a.storeFlag(cmd), resolveFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var prefix events.Key
 		if len(args) > 0 {
 			prefix = events.Key(args[0])
 		}
-		return store.with(func(r *replica.Replica) error { return a.watchReplica(cmd.Context(), r, prefix) })
+		return store.with(func(r *replica.Replica) error { return a.watchReplica(cmd.Context(), r, prefix) }, resolve)
 	}
 	return cmd
 }
 
 func (a *app) watchReplica(ctx context.Context, r *replica.Replica, prefix events.Key) error {
+	fates, err := a.newFates(r)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ran := make(chan error, 1)
@@ -223,12 +266,15 @@ func (a *app) watchReplica(ctx context.Context, r *replica.Replica, prefix event
 		cancel(err)
 		ran <- err
 	}()
-	err := func() error {
+	err = func() error {
 		for e, err := range r.Watch(ctx, prefix) {
-			if err != nil {
-				return err
+			if err == nil {
+				err = fates.tell()
 			}
-			if err := a.printChange(e); err != nil {
+			if err == nil {
+				err = a.printChange(e)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -238,7 +284,13 @@ func (a *app) watchReplica(ctx context.Context, r *replica.Replica, prefix event
 	if runErr := <-ran; err == nil && !errors.Is(runErr, context.Canceled) {
 		err = runErr
 	}
-	return err
+	if told := fates.tell(); err == nil { // what became of keys that were not watched
+		err = told
+	}
+	if err != nil {
+		return err
+	}
+	return fates.exit()
 }
 
 func (a *app) printChange(e replica.Entry) error {

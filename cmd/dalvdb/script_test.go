@@ -79,14 +79,21 @@ func (ps procs) get(ts *testscript.TestScript, name string) *proc {
 }
 
 // end ends a process in good order and leaves what it printed in files.
-func (ps procs) end(ts *testscript.TestScript, name string, signal os.Signal) {
+func (ps procs) end(ts *testscript.TestScript, name string, signal os.Signal, code int) {
 	p := ps.get(ts, name)
 	delete(ps, name)
 	err := p.stop(signal)
 	ts.Check(os.WriteFile(ts.MkAbs(name+".out"), []byte(p.out.String()), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs(name+".err"), []byte(p.err.String()), 0o600))
 	ts.Logf("[%s]\n%s%s", name, p.out, p.err)
+	var exit *exec.ExitError
+	if code != 0 && errors.As(err, &exit) && exit.ExitCode() == code {
+		return
+	}
 	ts.Check(err)
+	if code != 0 {
+		ts.Fatalf("%s ends with 0, want %d", name, code)
+	}
 }
 
 func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
@@ -101,7 +108,7 @@ func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ps[nodeName] = startScriptNode(ts, args[1:])
 	case "stop":
-		ps.end(ts, nodeName, syscall.SIGTERM)
+		ps.end(ts, nodeName, syscall.SIGTERM, 0)
 	case "kill":
 		p := ps.get(ts, nodeName)
 		delete(ps, nodeName)
@@ -147,10 +154,16 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: end NAME")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: end NAME [CODE]")
 	}
-	procsOf(ts).end(ts, args[0], os.Interrupt)
+	want := 0
+	if len(args) == 2 {
+		var err error
+		want, err = strconv.Atoi(args[1])
+		ts.Check(err)
+	}
+	procsOf(ts).end(ts, args[0], os.Interrupt, want)
 }
 
 func cmdCode(ts *testscript.TestScript, neg bool, args []string) {

@@ -78,6 +78,7 @@ var faults = []fault{
 	{replica, "planted", "resolves-echo", "what this device has written is in conflict with what it writes next", []string{"TestShowsWhatTheServerDoes"}},
 	{replica, "planted", "taken-back-after-itself", "the push that takes another back comes after that", []string{"TestTakeBack", "TestRecall"}},
 	{replica, "planted", "recall-forgotten", "the wish to have an edit back is not stored", []string{"TestRecallStands"}},
+	{replica, "planted", "withheld-taken", "what has changed is taken in although a push is withheld that it may show", []string{"TestNothingShowsTwiceAfterARestart", systems}},
 	{replica, "planted", "joins-forget", "edits that became one rely on what the last of them relied on", []string{"TestCoalesceConflict"}},
 
 	{pebblelog, "planted_publish_before_sync", "", "readers see a record before it is synced", []string{"TestNothingIsSeenBeforeTheSync"}},

@@ -21,5 +21,6 @@ const (
 	plantResolvesEcho         = false // what this device has written is in conflict with what it writes next
 	plantTakenBackAfterItself = false // the push that takes another back comes after that
 	plantRecallForgotten      = false // the wish to have an edit back is not stored
+	plantWithheldTaken        = false // what has changed is taken in although a push is withheld that it may show
 	plantJoinsForget          = false // edits that became one rely on what the last of them relied on
 )

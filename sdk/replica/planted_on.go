@@ -22,5 +22,6 @@ var (
 	plantResolvesEcho         = planted == "resolves-echo"
 	plantTakenBackAfterItself = planted == "taken-back-after-itself"
 	plantRecallForgotten      = planted == "recall-forgotten"
+	plantWithheldTaken        = planted == "withheld-taken"
 	plantJoinsForget          = planted == "joins-forget"
 )

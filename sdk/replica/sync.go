@@ -206,7 +206,7 @@ func (r *Replica) exchange(ctx context.Context) (*wire.Verdict, error) {
 	if err := r.known(ans.Delta.History); err != nil {
 		return nil, err
 	}
-	if withheld { // it may have taken effect: then what has changed shows it, below its batches
+	if withheld && !plantWithheldTaken { // it may have taken effect: then what has changed shows it, below its batches
 		return nil, nil
 	}
 	if push != nil && ans.Verdict == nil {
