@@ -56,7 +56,7 @@ func (k *kafkaSettings) flags(f *pflag.FlagSet) {
 func (k *kafkaSettings) given() (names []string) {
 	for name, set := range map[string]bool{
 		"brokers": len(k.brokers) > 0, "kafka-tls": k.tls, "kafka-ca": k.ca != "", "kafka-cert": k.cert != "", "kafka-key": k.key != "",
-		"kafka-sasl": k.sasl != saslNone, "kafka-user": k.user != "", "kafka-secret": k.secretFile != "",
+		"kafka-sasl": k.authenticates(), "kafka-user": k.user != "", "kafka-secret": k.secretFile != "",
 	} {
 		if set {
 			names = append(names, "--"+name)
@@ -64,6 +64,8 @@ func (k *kafkaSettings) given() (names []string) {
 	}
 	return names
 }
+
+func (k *kafkaSettings) authenticates() bool { return k.sasl != "" && k.sasl != saslNone }
 
 func (k *kafkaSettings) validate() error {
 	switch named := k.sasl == saslPlain || k.sasl == scram256 || k.sasl == scram512; {
@@ -77,7 +79,7 @@ func (k *kafkaSettings) validate() error {
 		return usageError("--kafka-cert and --kafka-key go together")
 	case named != (k.user != ""):
 		return usageError("--kafka-user goes with --kafka-sasl plain, scram-sha-256 or scram-sha-512")
-	case (k.sasl != saslNone) != (k.secretFile != ""):
+	case k.authenticates() != (k.secretFile != ""):
 		return usageError("--kafka-sasl and --kafka-secret go together")
 	}
 	return nil
@@ -93,7 +95,7 @@ func (k *kafkaSettings) client() ([]kgo.Opt, error) {
 		}
 		opts = append(opts, kgo.DialTLSConfig(cfg))
 	}
-	if k.sasl != saslNone {
+	if k.authenticates() {
 		if _, err := k.secret(); err != nil { // said now, and not by a client that cannot connect
 			return nil, err
 		}
