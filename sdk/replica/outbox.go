@@ -39,8 +39,10 @@ var (
 )
 
 // find returns where a batch stands in the outbox; -1 when it does not.
-func (w *work) find(id BatchID) int {
-	i, there := slices.BinarySearchFunc(w.outbox, id, func(b *batch, id BatchID) int { return cmp.Compare(b.id, id) })
+func (w *work) find(id BatchID) int { return indexOf(w.outbox, id) }
+
+func indexOf(batches []*batch, id BatchID) int {
+	i, there := slices.BinarySearchFunc(batches, id, func(b *batch, id BatchID) int { return cmp.Compare(b.id, id) })
 	if !there {
 		return -1
 	}

@@ -100,11 +100,6 @@ func (r *random) run() {
 		must(r.t, r.devices[i].Check())
 	}
 	r.calm = true
-	for _, d := range r.devices { // the first request after a restart may meet a connection that is no more
-		if err := d.Sync(r.t.Context()); err != nil {
-			r.lost++
-		}
-	}
 	for range 2 { // the first to be done does not see what others send after it
 		for _, d := range r.devices {
 			d.sync()

@@ -253,12 +253,13 @@ func (w *work) encodeEntries() error {
 // forgetGone takes up the keys that are gone and that edits relied on which do not
 // wait any more.
 func (w *work) forgetGone() error {
+	before := w.Replica.outbox
 	for id, b := range w.puts {
-		was := w.before(id)
-		if b != nil || was == nil {
+		i := indexOf(before, id)
+		if b != nil || i < 0 {
 			continue
 		}
-		for _, g := range was.guards {
+		for _, g := range before[i].guards {
 			e, err := w.synced(g.key)
 			if err != nil {
 				return err
@@ -269,16 +270,6 @@ func (w *work) forgetGone() error {
 		}
 	}
 	return nil
-}
-
-// before returns a batch as it was before this work, nil if it was not there.
-func (w *work) before(id BatchID) *batch {
-	all := w.Replica.outbox
-	i, ok := slices.BinarySearchFunc(all, id, func(b *batch, id BatchID) int { return int(b.id - id) })
-	if !ok {
-		return nil
-	}
-	return all[i]
 }
 
 // relied returns the keys that edits which wait rely on.

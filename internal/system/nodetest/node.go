@@ -137,6 +137,9 @@ func (n *Node) StopNow() error {
 	for {
 		select {
 		case err := <-stopped:
+			// What has become idle since the last look is of a process that is no more, and
+			// would fail the first request that is sent on it.
+			n.closeIdle()
 			return err
 		case <-again.C:
 			n.closeIdle()
