@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
+
+	"github.com/dalvdb/dalvdb/internal/historytest"
 )
 
 // Random histories against the naive model of projectortest: devices that
@@ -31,50 +29,19 @@ var (
 const historiesShort = 400
 
 func TestHistories(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small worlds, each soon garbage
 	n := *historiesN
 	if testing.Short() {
 		n = min(n, historiesShort)
 	}
-	var (
-		next   atomic.Uint64
-		all    sync.WaitGroup
-		mu     sync.Mutex // guards met and failed
-		met    = make(coverage)
-		failed bool
-	)
-	for range runtime.GOMAXPROCS(0) {
-		all.Go(func() {
-			mine := make(coverage)
-			for i := next.Add(1) - 1; i < uint64(n); i = next.Add(1) - 1 {
-				seed := *historiesSeed + i
-				err := newHistory(seed).run(mine, nil)
-				if err == nil {
-					continue
-				}
-				next.Store(uint64(n)) // the others stop too
-				mu.Lock()
-				if !failed {
-					failed = true
-					report(t, seed, err)
-				}
-				mu.Unlock()
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			met.add(mine)
-		})
+	all := historytest.Histories{
+		Run:  func(seed uint64, met coverage) error { return newHistory(seed).run(met, nil) },
+		Tell: report, Must: mustHappen,
 	}
-	all.Wait()
-	if !failed {
-		t.Logf("%d histories from seed %d:\n%v", n, *historiesSeed, met)
-		met.check(t, n)
-	}
+	all.Check(t, n, *historiesSeed)
 }
 
 // report tells the failure as shortly as it can be made to happen.
-func report(t *testing.T, seed uint64, err error) {
-	t.Helper()
+func report(seed uint64, err error) string {
 	h := newHistory(seed)
 	small := h.shrunk()
 	var story []string
@@ -82,7 +49,7 @@ func report(t *testing.T, seed uint64, err error) {
 	if again == nil {
 		small, again = h, err // it does not happen each time
 	}
-	t.Errorf("history %d fails: %v\n\nIn %d of %d steps:\n%s\n\nAgain: go test ./projector -run '^TestHistories$' -histories=1 -histories.seed=%d",
+	return fmt.Sprintf("history %d fails: %v\n\nIn %d of %d steps:\n%s\n\nAgain: go test ./projector -run '^TestHistories$' -histories=1 -histories.seed=%d",
 		seed, again, len(small.steps), len(h.steps), strings.Join(story, "\n"), seed)
 }
 
@@ -156,59 +123,13 @@ func stack() []byte {
 	return b[:runtime.Stack(b, false)]
 }
 
-// shrunk leaves out what the failure does not need: long runs of steps first,
-// then shorter ones.
+// shrunk leaves out what the failure does not need.
 func (h *history) shrunk() *history {
-	small := &history{seed: h.seed, steps: slices.Clone(h.steps)}
-	for n := len(small.steps) / 2; n > 0; {
-		found := false
-		for i := 0; i+n <= len(small.steps); {
-			try := &history{seed: h.seed, steps: slices.Concat(small.steps[:i], small.steps[i+n:])}
-			if try.run(make(coverage), nil) != nil {
-				small, found = try, true
-			} else {
-				i += n
-			}
-		}
-		if n > 1 || !found {
-			n /= 2
-		}
-	}
-	return small
+	steps := historytest.Shrink(h.steps, func(steps []step) bool {
+		return (&history{seed: h.seed, steps: steps}).run(make(coverage), nil) != nil
+	})
+	return &history{seed: h.seed, steps: steps}
 }
 
-// coverage counts what happened in the histories: a checker that has not met a
-// fault says nothing about it.
-type coverage map[string]int
-
-func (c coverage) add(d coverage) {
-	for what, n := range d {
-		c[what] += n
-	}
-}
-
-func (c coverage) String() string {
-	var b strings.Builder
-	for _, what := range mustHappen {
-		fmt.Fprintf(&b, "%9d %s\n", c[what], what)
-	}
-	return b.String()
-}
-
-// check fails for what did not happen although there were many histories.
-func (c coverage) check(t *testing.T, histories int) {
-	t.Helper()
-	if histories < 2_000 {
-		return
-	}
-	for _, what := range mustHappen {
-		if c[what] == 0 {
-			t.Errorf("it never happened that %s", what)
-		}
-	}
-	for what := range c {
-		if !slices.Contains(mustHappen, what) {
-			t.Errorf("%q is counted, but not listed in mustHappen", what)
-		}
-	}
-}
+// coverage counts what happened.
+type coverage = historytest.Coverage

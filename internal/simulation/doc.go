@@ -7,8 +7,8 @@
 // What goes out: a Node, which is all of a server but its log (that is in memory),
 // reached by calls instead of connections; a Link, over which a device speaks to it
 // and on which requests and answers are lost, cut and late; a Store, which a device
-// crashes at; copies of either's data, as backups have them; and Shrink, which
-// finds the shortest run that fails. Applied says what an op makes of values.
+// crashes at; and copies of either's data, as backups have them. Applied says what
+// an op makes of values.
 //
 // What it promises: nothing happens but by a call, so that the same calls come to
 // the same, names that are random apart. Timers of the system are real, and do not

@@ -5,15 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
-	"github.com/dalvdb/dalvdb/internal/simulation"
+	"github.com/dalvdb/dalvdb/internal/historytest"
 )
 
 // Random histories of whole systems: devices that edit while they are offline, for
@@ -33,45 +30,15 @@ var (
 const historiesShort = 300
 
 func TestReplicaHistories(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small worlds, each soon garbage
 	n := *historiesN
 	if testing.Short() {
 		n = min(n, historiesShort)
 	}
-	var (
-		next   atomic.Uint64
-		all    sync.WaitGroup
-		mu     sync.Mutex // guards met and failed
-		met    = make(coverage)
-		failed bool
-	)
-	for range runtime.GOMAXPROCS(0) {
-		all.Go(func() {
-			mine := make(coverage)
-			for i := next.Add(1) - 1; i < uint64(n); i = next.Add(1) - 1 {
-				seed := *historiesSeed + i
-				err := newHistory(seed).run(mine, nil)
-				if err == nil {
-					continue
-				}
-				next.Store(uint64(n)) // the others stop too
-				mu.Lock()
-				if !failed {
-					failed = true
-					report(t, seed, err)
-				}
-				mu.Unlock()
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			met.add(mine)
-		})
+	all := historytest.Histories{
+		Run:  func(seed uint64, met coverage) error { return newHistory(seed).run(met, nil) },
+		Tell: report, Must: mustHappen,
 	}
-	all.Wait()
-	if !failed {
-		t.Logf("%d histories from seed %d:\n%v", n, *historiesSeed, met)
-		met.check(t, n)
-	}
+	all.Check(t, n, *historiesSeed)
 }
 
 // A device that crashes at each change of its store in turn, before and just after
@@ -104,11 +71,10 @@ func TestEveryCrash(t *testing.T) {
 }
 
 // report tells the failure as shortly as it can be made to happen.
-func report(t *testing.T, seed uint64, err error) {
-	t.Helper()
+func report(seed uint64, err error) string {
 	h := newHistory(seed)
 	small := &history{seed: seed, crashAt: -1}
-	small.steps = simulation.Shrink(h.steps, func(steps []step) bool {
+	small.steps = historytest.Shrink(h.steps, func(steps []step) bool {
 		return (&history{seed: seed, steps: steps, crashAt: -1}).run(make(coverage), nil) != nil
 	})
 	var story []string
@@ -116,7 +82,7 @@ func report(t *testing.T, seed uint64, err error) {
 	if again == nil {
 		small, again = h, err // it does not happen each time
 	}
-	t.Errorf("history %d fails: %v\n\nIn %d of %d steps:\n%s\n\nAgain: go test ./internal/simulation -run '^TestReplicaHistories$' -histories=1 -histories.seed=%d",
+	return fmt.Sprintf("history %d fails: %v\n\nIn %d of %d steps:\n%s\n\nAgain: go test ./internal/simulation -run '^TestReplicaHistories$' -histories=1 -histories.seed=%d",
 		seed, again, len(small.steps), len(h.steps), strings.Join(story, "\n"), seed)
 }
 
@@ -176,35 +142,5 @@ func (h *history) run(met coverage, story *[]string) (err error) {
 	return nil
 }
 
-// coverage counts what happened in the histories: a checker that has not met a
-// fault says nothing about it.
-type coverage map[string]int
-
-func (c coverage) add(d coverage) {
-	for what, n := range d {
-		c[what] += n
-	}
-}
-
-func (c coverage) String() string {
-	var b strings.Builder
-	for _, what := range mustHappen {
-		fmt.Fprintf(&b, "%9d %s\n", c[what], what)
-	}
-	return b.String()
-}
-
-// check fails for what did not happen although there were many histories.
-func (c coverage) check(t *testing.T, histories int) {
-	t.Helper()
-	for what := range c {
-		if !slices.Contains(mustHappen, what) {
-			t.Errorf("%q is counted, but not listed in mustHappen", what)
-		}
-	}
-	for _, what := range mustHappen {
-		if c[what] == 0 && histories >= 2_000 {
-			t.Errorf("it never happened that %s", what)
-		}
-	}
-}
+// coverage counts what happened.
+type coverage = historytest.Coverage

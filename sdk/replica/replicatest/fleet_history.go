@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 
+	"github.com/dalvdb/dalvdb/internal/historytest"
 	"github.com/dalvdb/dalvdb/internal/simulation"
 )
 
@@ -140,7 +141,7 @@ func (h *history) run(met *census, told *story) (f *failure) {
 // shrunk returns the history without what its failure does not need.
 func (h *history) shrunk(kind failureKind) *history {
 	short := *h
-	short.steps = simulation.Shrink(h.steps, func(steps []step) bool {
+	short.steps = historytest.Shrink(h.steps, func(steps []step) bool {
 		less := *h
 		less.steps = steps
 		f := less.run(newCensus(), nil)
