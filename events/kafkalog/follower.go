@@ -94,8 +94,8 @@ func (f *follower) apply(changed map[*partition]struct{}) {
 // more: the readers ask the leader, who tells what is the matter.
 func (f *follower) take(p *partition, got *kgo.FetchPartition) {
 	following := f.following[p]
-	if !p.publish(following, storedOf(got.Records)) {
-		_ = f.log.lose(p, "a record at an offset that was read already came again") // readers are told
+	if end, again := p.publish(following, storedOf(got.Records)); again != nil {
+		_ = f.log.lose(p, "it was read up to offset %d, and another record came at offset %d", end-1, again.Offset) // readers are told
 	}
 	if got.Err == nil {
 		return

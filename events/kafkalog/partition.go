@@ -71,17 +71,17 @@ func (p *partition) look(next events.Offset, batch []events.Stored) (_ []events.
 	return batch, nil, nil
 }
 
-// publish takes in what the follower has read. It reports false when the records
-// are not those that must come next.
-func (p *partition) publish(following int, records []events.Stored) bool {
+// publish takes in what the follower has read. It returns the end of what was read
+// before, and the first record that came although it lies before that.
+func (p *partition) publish(following int, records []events.Stored) (end events.Offset, again *events.Stored) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if following == 0 || following != p.following {
-		return true // for nobody any more
+		return 0, nil // for nobody any more
 	}
-	for _, s := range records {
+	for i, s := range records {
 		if s.Offset < p.end {
-			return false
+			return p.end, &records[i]
 		}
 		p.recent = append(p.recent, s)
 		p.bytes += len(s.Record) + recordBytes
@@ -90,7 +90,7 @@ func (p *partition) publish(following int, records []events.Stored) bool {
 	}
 	p.forgetLocked()
 	p.wakeLocked()
-	return true
+	return p.end, nil
 }
 
 // forgetLocked drops the oldest records above the limit, but for the newest one.

@@ -56,8 +56,8 @@ func TestRecentIsWhole(t *testing.T) {
 	if p.reached() != 16 || p.hear(3) || !p.hear(4) {
 		t.Errorf("it has come to %d, and believes a leader of an older epoch or not one of its own", p.reached())
 	}
-	if p.publish(1, recordsAt(4, 16)) {
-		t.Error("a record that came before came again, and was taken")
+	if end, again := p.publish(1, recordsAt(4, 16)); again == nil || again.Offset != 16 || end != 17 {
+		t.Errorf("a record that came before came again: %v, with an end of %d", again, end)
 	}
 }
 

@@ -20,21 +20,21 @@ const settleMax = 10 * time.Second
 // Without it, a message could be missed: a member begins at the end, say at 100,
 // gets 100 and 101, and goes before either was acked. Nothing is committed, so the
 // next member begins at the end too, which is 102 by then.
-func (s *subscription) assigned(ctx context.Context, _ *kgo.Client, assigned map[string][]int32) {
+func (s *subscription) assigned(ctx context.Context, client *kgo.Client, assigned map[string][]int32) {
 	numbers := assigned[s.topic]
 	if len(numbers) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
-	if err := s.settle(ctx, numbers); err != nil {
+	if err := s.settle(ctx, client, numbers); err != nil {
 		s.logger.Warn("settle where the group starts: it may miss messages until its first ack", "error", err)
 	}
 }
 
 // settle commits the end of those partitions of which nothing is committed.
-func (s *subscription) settle(ctx context.Context, numbers []int32) error {
-	admin := kadm.NewClient(s.client)
+func (s *subscription) settle(ctx context.Context, client *kgo.Client, numbers []int32) error {
+	admin := kadm.NewClient(client)
 	committed, err := admin.FetchOffsets(ctx, s.cfg.Group)
 	if err != nil {
 		return fmt.Errorf("what is committed: %w", err)
@@ -57,15 +57,15 @@ func (s *subscription) settle(ctx context.Context, numbers []int32) error {
 		}
 		offsets[number] = kgo.EpochOffset{Epoch: -1, Offset: end.Offset}
 	}
-	return s.commitAt(ctx, offsets)
+	return s.commitAt(ctx, client, offsets)
 }
 
-func (s *subscription) commitAt(ctx context.Context, offsets map[int32]kgo.EpochOffset) error {
+func (s *subscription) commitAt(ctx context.Context, client *kgo.Client, offsets map[int32]kgo.EpochOffset) error {
 	if len(offsets) == 0 {
 		return nil
 	}
 	var failed error
-	s.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.topic: offsets},
+	client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{s.topic: offsets},
 		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 			failed = err
 			if err == nil {

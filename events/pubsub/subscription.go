@@ -57,14 +57,18 @@ func newSubscription(ctx context.Context, cfg *SubscriberConfig, tracing tracing
 		cfg: cfg, tracing: tracing, topic: topic, logger: cfg.Logger.With("topic", topic, "group", cfg.Group),
 		out: make(chan *message.Message), partitions: make(map[int32]*partition),
 	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	var err error
 	if s.client, err = cfg.client(s.options()...); err != nil {
+		s.cancel(err)
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s, nil
 }
 
+// options has the client call back about the group. It does so from a goroutine that
+// it starts while it is made, and what is called must not read the field client: it
+// uses the client that it is handed.
 func (s *subscription) options() []kgo.Opt {
 	start := kgo.NewOffset().AtStart()
 	if s.cfg.Start == Newest {
@@ -188,9 +192,9 @@ func (s *subscription) owned() []int32 {
 }
 
 // revoked is called before other members may have the partitions.
-func (s *subscription) revoked(ctx context.Context, _ *kgo.Client, revoked map[string][]int32) {
+func (s *subscription) revoked(ctx context.Context, client *kgo.Client, revoked map[string][]int32) {
 	s.drop(revoked[s.topic])
-	s.commit(ctx)
+	s.commit(ctx, client)
 }
 
 // lost is called when other members may have the partitions already, so that there
@@ -200,8 +204,8 @@ func (s *subscription) lost(_ context.Context, _ *kgo.Client, lost map[string][]
 }
 
 // commit commits what was acked.
-func (s *subscription) commit(ctx context.Context) {
-	if err := s.client.CommitMarkedOffsets(ctx); err != nil {
+func (s *subscription) commit(ctx context.Context, client *kgo.Client) {
+	if err := client.CommitMarkedOffsets(ctx); err != nil {
 		s.logger.Warn("commit: what was acked comes again", "error", err)
 	}
 }
