@@ -41,8 +41,10 @@ func (l *Log) Append(ctx context.Context, p events.Partition, user events.UserID
 	case <-ctx.Done():
 		return 0, fmt.Errorf("append: outcome unknown: %w", ctx.Err())
 	}
-	if errors.Is(a.err, kgo.ErrClientClosed) || errors.Is(a.err, context.Canceled) {
-		a.err = events.ErrClosed // nobody else ends it
+	if a.err != nil && l.alive.Err() != nil {
+		// Of a record that it had sent, the client says what it met first: that it was
+		// closed, or that its connection was.
+		a.err = events.ErrClosed
 	}
 	if a.err != nil {
 		return 0, fmt.Errorf("append: outcome unknown: %w", a.err)
