@@ -20,6 +20,7 @@ import (
 type API struct {
 	cfg     Config // immutable after New
 	metrics *metrics
+	traces  map[port]connect.Interceptor // nil for ports without
 	seats   *seats
 	backups chan struct{} // a token for each backup under way
 
@@ -39,7 +40,12 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, metrics: m, seats: &seats{max: cfg.StreamsMax, byOwner: map[string]int{}},
-		backups: make(chan struct{}, backupsMax),
+		backups: make(chan struct{}, backupsMax), traces: make(map[port]connect.Interceptor),
+	}
+	for _, p := range []port{devicePort, backendPort} {
+		if a.traces[p], err = newTraces(cfg.Tracer, p); err != nil {
+			return nil, fmt.Errorf("connectapi: traces: %w", err)
+		}
 	}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	return a, nil
@@ -53,7 +59,7 @@ func (a *API) Drain() { a.drain() }
 // ReplicaHandler is what the device port answers: ReplicaService, health and
 // reflection, to scripts of the configured origins too.
 func (a *API) ReplicaHandler() http.Handler {
-	path, service := dalvdbv1connect.NewReplicaServiceHandler(&replica{a}, a.handlerOptions()...)
+	path, service := dalvdbv1connect.NewReplicaServiceHandler(&replica{a}, a.handlerOptions(devicePort)...)
 	mux := http.NewServeMux()
 	mux.Handle(path, a.observe(map[string]procedure{
 		dalvdbv1connect.ReplicaServiceSyncProcedure:     {"ReplicaService/Sync", false},
@@ -77,7 +83,7 @@ func (a *API) ReplicaHandler() http.Handler {
 // BackendHandler is what the backend port answers: BackendService, backup,
 // health and reflection, and without a token /livez, /readyz and /metrics.
 func (a *API) BackendHandler() http.Handler {
-	path, service := dalvdbv1connect.NewBackendServiceHandler(&backend{a}, a.handlerOptions()...)
+	path, service := dalvdbv1connect.NewBackendServiceHandler(&backend{a}, a.handlerOptions(backendPort)...)
 	mux := http.NewServeMux()
 	mux.Handle(path, a.observe(map[string]procedure{
 		dalvdbv1connect.BackendServiceGetProcedure:         {"BackendService/Get", false},

@@ -17,10 +17,14 @@ import (
 
 const requestBytesMax = events.RequestBytesMax
 
-// handlerOptions are how both services speak.
-func (a *API) handlerOptions() []connect.HandlerOption {
+// handlerOptions are how the service of a port speaks.
+func (a *API) handlerOptions(p port) []connect.HandlerOption {
+	interceptors := []connect.Interceptor{edge{a}}
+	if a.traces[p] != nil {
+		interceptors = []connect.Interceptor{a.traces[p], edge{a}}
+	}
 	return []connect.HandlerOption{
-		connect.WithInterceptors(edge{a}),
+		connect.WithInterceptors(interceptors...),
 		connect.WithRecover(a.recovered),
 		connect.WithReadMaxBytes(requestBytesMax),
 		connect.WithCodec(protoCodec{}),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dalvdb/dalvdb/connectapi/auth"
 )
@@ -34,6 +35,9 @@ type Config struct {
 	// Registry takes the metrics, and /metrics serves it. nil is a registry of
 	// its own.
 	Registry *prometheus.Registry
+
+	// Tracer gets a span for each call. nil makes none.
+	Tracer trace.TracerProvider
 
 	// Logger gets what operators must know. nil discards it.
 	Logger *slog.Logger

@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
@@ -34,6 +36,9 @@ type node struct {
 	log       nodeLog
 	embedded  *pebblelog.Log // log, if it is in the data directory
 	reachable func() error   // what keeps log from being reached, nil when nothing does
+
+	registry *prometheus.Registry     // of all metrics
+	traces   *sdktrace.TracerProvider // nil when nobody takes them
 
 	state    *projector.Projector
 	verifier *auth.Verifier
@@ -70,7 +75,7 @@ type nodeLog interface {
 }
 
 func newNode(s settings, logger *slog.Logger) *node {
-	n := &node{settings: s, logger: logger, failed: make(chan error, 2)}
+	n := &node{settings: s, logger: logger, registry: prometheus.NewRegistry(), failed: make(chan error, 2)}
 	n.reloading, n.endReload = context.WithCancel(context.Background())
 	return n
 }
@@ -97,6 +102,7 @@ func (n *node) start(ctx context.Context) error {
 	if _, err := os.Stat(logDir(n.settings.data)); errors.Is(err, fs.ErrNotExist) {
 		steps = []func(context.Context) error{n.bind, n.openLog}
 	}
+	steps = slices.Insert(steps, 0, n.openTraces)
 	steps = append(steps, n.openState, n.beginLog, n.startFold, n.openKeys, n.openAPI, n.listen)
 	for _, step := range steps {
 		if ctx.Err() != nil {
@@ -241,11 +247,10 @@ func (n *node) openAPI(context.Context) error {
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	if err := registerMetrics(registry, n.embedded, n.state); err != nil {
+	if err := registerMetrics(n.registry, n.embedded, n.state); err != nil {
 		return err
 	}
-	n.api, err = connectapi.New(n.edgeConfig(submit, registry))
+	n.api, err = connectapi.New(n.edgeConfig(submit))
 	return err
 }
 

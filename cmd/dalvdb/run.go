@@ -31,6 +31,7 @@ func (n *node) stopSteps() []stopStep {
 		{"end the fold", 30 * time.Second, n.stopFold, false},
 		{"close the state", time.Minute, n.closeState, false},
 		{"close the log", time.Minute, n.closeLog, false},
+		{"send the last traces", 5 * time.Second, n.closeTraces, true},
 	}
 }
 

@@ -35,6 +35,7 @@ type settings struct {
 	writeTimeout  time.Duration
 	tombstones    time.Duration
 	logFormat     string
+	traces        string // URL
 
 	// now is the clock of what is written to the log; nil is time.Now. No flag sets
 	// it: it is for a log that is to look old.
@@ -112,6 +113,7 @@ func serveFlags(cmd *cobra.Command) *settings {
 	f.StringSliceVar(&s.corsOrigins, "cors-origin", nil, "`ORIGIN` whose pages may call the device port, or \"*\"; repeatable")
 	f.DurationVar(&s.writeTimeout, "write-timeout", defaultWriteTimeout, "how long a write waits for its verdict before it is unknown")
 	f.DurationVar(&s.tombstones, "tombstones-keep", defaultTombstones, "how long deletions are remembered for devices that are away; 0: for ever")
+	f.StringVar(&s.traces, "traces-endpoint", "", "`URL` that takes traces of calls and of writes to Kafka (OTLP over HTTP)")
 	f.Var(newChoice(&s.logFormat, "text", "text", "json"), "log-format", "form of the log")
 	return s
 }
@@ -131,6 +133,8 @@ func (s *settings) validate() error {
 		return usageError("--tls-cert and --tls-key go together")
 	case (s.jwksURL == "") != (s.issuer == ""):
 		return usageError("--jwks-url and --issuer go together")
+	case s.traces != "" && !strings.HasPrefix(s.traces, "http://") && !strings.HasPrefix(s.traces, "https://"):
+		return usageError("--traces-endpoint %q: want a URL, such as http://127.0.0.1:4318", s.traces)
 	case s.userClaim == "":
 		return usageError("--user-claim: want the name of a claim")
 	case s.writeTimeout <= 0:

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
 	"github.com/dalvdb/dalvdb/events/kafkalog"
@@ -25,7 +23,7 @@ func (n *node) kafkaOptions() (kafkalog.Options, error) {
 	client, err := k.client()
 	return kafkalog.Options{
 		Brokers: k.brokers, Prefix: k.prefix, Partitions: n.settings.partitions, AllowWeakTopics: n.settings.weakTopics,
-		Client: client, Now: n.settings.now, Logger: n.logger,
+		Client: client, Hooks: n.kafkaHooks, Now: n.settings.now, Logger: n.logger,
 	}, err
 }
 
@@ -46,10 +44,10 @@ func (n *node) ingestConfig() ingest.Config {
 	return ingest.Config{WriteTimeout: n.settings.writeTimeout, Now: n.settings.now}
 }
 
-func (n *node) edgeConfig(submit connectapi.Submitter, registry *prometheus.Registry) connectapi.Config {
+func (n *node) edgeConfig(submit connectapi.Submitter) connectapi.Config {
 	cfg := connectapi.Config{
 		Submitter: submit, State: n.state, Verifier: n.verifier, Ready: n.ready,
-		Registry: registry, Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
+		Registry: n.registry, Tracer: n.tracer(), Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
 	}
 	if n.embedded != nil {
 		cfg.Backup = n.embedded

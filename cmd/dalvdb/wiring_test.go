@@ -40,7 +40,7 @@ func wirings(taken string) map[string]wiring {
 		"issuer":          at("https://id.example/", "https://id.example/", func(n *node) any { return n.trustConfig(nil).Issuer }),
 		"audience":        at("shop", "shop", func(n *node) any { return n.trustConfig(nil).Audience }),
 		"user-claim":      at("uid", "uid", func(n *node) any { return n.trustConfig(nil).UserClaim }),
-		"cors-origin":     at("https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}, func(n *node) any { return n.edgeConfig(nil, nil).CORSOrigins }),
+		"cors-origin":     at("https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}, func(n *node) any { return n.edgeConfig(nil).CORSOrigins }),
 
 		"log":               {shown: "TestServeOnKafka"},
 		"brokers":           at("k1:9092,k2:9092", []string{"k1:9092", "k2:9092"}, func(n *node) any { return kafkaOptions(n).Brokers }),
@@ -56,6 +56,8 @@ func wirings(taken string) map[string]wiring {
 
 		"listen":         {value: taken, got: unbound, want: "--listen"},
 		"backend-listen": {value: taken, got: unbound, want: "--backend-listen"},
+
+		"traces-endpoint": {shown: "TestTraces"},
 
 		"tls-cert":   {shown: "TestTLS"},
 		"tls-key":    {shown: "TestTLS"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -85,6 +86,12 @@ type appended struct {
 	err    error
 }
 
+// traced is the context of the log with the trace of a caller, for who makes spans
+// of what is written.
+func (l *Log) traced(caller context.Context) context.Context {
+	return trace.ContextWithSpanContext(l.alive, trace.SpanContextFromContext(caller))
+}
+
 // hand gives a copy of the record to the client, once there is room for it. It
 // fails only before that.
 func (l *Log) hand(ctx context.Context, part *partition, user events.UserID, record []byte) (*appended, error) {
@@ -101,7 +108,7 @@ func (l *Log) hand(ctx context.Context, part *partition, user events.UserID, rec
 		return nil, events.ErrClosed
 	}
 	a := &appended{record: bytes.Clone(record), before: part.reached(), done: make(chan struct{})}
-	r := &kgo.Record{Topic: l.topic, Partition: int32(part.id), Value: a.record}
+	r := &kgo.Record{Topic: l.topic, Partition: int32(part.id), Value: a.record, Context: l.traced(ctx)}
 	if user != "" {
 		r.Key = []byte(user)
 	}

@@ -12,8 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/events/kafkalog"
 )
 
 // The record stands in the log, and nobody was told. The caller, who asks again
@@ -229,6 +231,30 @@ func TestLeadersMove(t *testing.T) {
 	}
 	if !slices.IsSorted(epochs) || epochs[0] == epochs[5] {
 		t.Errorf("the leader epochs of six leaders are %v", epochs)
+	}
+}
+
+// spanOf has the trace of the last record that a client was handed.
+type spanOf struct{ got trace.SpanContext }
+
+// OnProduceRecordBuffered implements kgo.HookProduceRecordBuffered.
+func (s *spanOf) OnProduceRecordBuffered(r *kgo.Record) {
+	s.got = trace.SpanContextFromContext(r.Context)
+}
+
+// Who makes spans of what is written finds the trace of the caller, and the end of
+// the caller is not that of the record.
+func TestAppendIsTraced(t *testing.T) {
+	c := newCluster(t)
+	c.init(t, 1)
+	made := new(spanOf)
+	log := c.open(t, func(o *kafkalog.Options) { o.Hooks = hooks(made) })
+	must(t, log.Begin(testContext(t)))
+	want := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
+	_, err := log.Append(trace.ContextWithSpanContext(testContext(t), want), 0, "ann", []byte("record"))
+	must(t, err)
+	if !made.got.Equal(want) {
+		t.Errorf("the record belongs to %v, want %v", made.got, want)
 	}
 }
 

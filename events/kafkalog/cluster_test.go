@@ -209,3 +209,8 @@ func textOf(all []events.Stored) []string {
 	}
 	return texts
 }
+
+// hooks has every client of a log tell them.
+func hooks(hs ...kgo.Hook) func(string) []kgo.Hook {
+	return func(string) []kgo.Hook { return hs }
+}

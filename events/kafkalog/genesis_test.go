@@ -41,7 +41,7 @@ func TestLateGenesis(t *testing.T) {
 	opening := make(chan error, 1)
 	go func() {
 		opts := c.options()
-		opts.Partitions, opts.Hooks = 1, []kgo.Hook{hold}
+		opts.Partitions, opts.Hooks = 1, hooks(hold)
 		_, err := kafkalog.Open(testContext(t), opts)
 		opening <- err
 	}()

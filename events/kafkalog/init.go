@@ -48,7 +48,7 @@ func Init(ctx context.Context, opts InitOptions) ([]Topic, error) {
 		return nil, fmt.Errorf("options of the topics: %w", err)
 	}
 	o := Options{Brokers: opts.Brokers, Client: opts.Client, Logger: opts.Logger}
-	client, err := kgo.NewClient(o.clientOptions()...)
+	client, err := kgo.NewClient(o.clientOptions("init")...)
 	if err != nil {
 		return nil, fmt.Errorf("options of the topics: %w", err)
 	}

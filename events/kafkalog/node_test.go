@@ -136,7 +136,7 @@ func TestReadersShareConnections(t *testing.T) {
 	c := newCluster(t)
 	c.init(t, partitions)
 	made := new(connections)
-	log := c.open(t, func(o *kafkalog.Options) { o.Hooks = []kgo.Hook{made} })
+	log := c.open(t, func(o *kafkalog.Options) { o.Hooks = hooks(made) })
 	must(t, log.Begin(testContext(t)))
 	ctx := testContext(t)
 	var reading errgroup.Group

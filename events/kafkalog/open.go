@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -37,13 +36,18 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
 		room: semaphore.NewWeighted(waitingBytesMax), contact: &contact{begin: time.Now()},
 	}
-	l.opts.Hooks = append(slices.Clip(opts.Hooks), l.contact)
-	opts = l.opts
+	l.opts.Hooks = func(client string) []kgo.Hook {
+		hooks := []kgo.Hook{l.contact}
+		if opts.Hooks != nil {
+			hooks = append(hooks, opts.Hooks(client)...)
+		}
+		return hooks
+	}
 	l.alive, l.end = context.WithCancel(context.WithoutCancel(ctx))
-	if l.writer, err = kgo.NewClient(opts.writerOptions()...); err != nil {
+	if l.writer, err = kgo.NewClient(l.opts.writerOptions()...); err != nil {
 		return nil, fmt.Errorf("options of the log: %w", err)
 	}
-	client, err := kgo.NewClient(opts.followerOptions()...)
+	client, err := kgo.NewClient(l.opts.followerOptions()...)
 	if err != nil {
 		l.writer.Close()
 		return nil, fmt.Errorf("options of the log: %w", err)

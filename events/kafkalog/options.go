@@ -57,8 +57,9 @@ type Options struct {
 	// Client says how the brokers are spoken to: TLS, credentials, another dialer.
 	Client []kgo.Opt
 
-	// Hooks hear what the clients do, for metrics.
-	Hooks []kgo.Hook
+	// Hooks returns who hears what a client does, for metrics and traces. It is asked
+	// once for each of the clients: WriterClient and FollowerClient. nil is nobody.
+	Hooks func(client string) []kgo.Hook
 
 	// Now is the clock of control records; nil is time.Now.
 	Now func() time.Time
@@ -122,8 +123,14 @@ func randomID() (id events.LogID) {
 
 func eventsTopic(prefix string) string { return prefix + ".events" }
 
-// clientOptions are for any client of the log.
-func (o *Options) clientOptions() []kgo.Opt {
+// The clients of a log.
+const (
+	WriterClient   = "writer"   // appends, asks, and reads what is not new
+	FollowerClient = "follower" // reads what is newest
+)
+
+// clientOptions are for any client of the log, with the hooks of the named one.
+func (o *Options) clientOptions(name string) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.Brokers...),
 		kgo.WithLogger(clientLogger{kslog.New(o.Logger.With("client", "kafka"))}),
@@ -137,8 +144,8 @@ func (o *Options) clientOptions() []kgo.Opt {
 	if o.ClientID != "" {
 		opts = append(opts, kgo.ClientID(o.ClientID))
 	}
-	if len(o.Hooks) > 0 {
-		opts = append(opts, kgo.WithHooks(o.Hooks...))
+	if o.Hooks != nil {
+		opts = append(opts, kgo.WithHooks(o.Hooks(name)...))
 	}
 	return append(opts, o.Client...)
 }
@@ -159,7 +166,7 @@ const metadataAgeMin = 100 * time.Millisecond
 
 // writerOptions are for the client that appends, and asks the brokers.
 func (o *Options) writerOptions() []kgo.Opt {
-	return append(o.clientOptions(),
+	return append(o.clientOptions(WriterClient),
 		kgo.RequiredAcks(kgo.AllISRAcks()), // and idempotent, by default
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 
@@ -186,7 +193,7 @@ func (o *Options) writerOptions() []kgo.Opt {
 
 // followerOptions are for the client that reads what is newest.
 func (o *Options) followerOptions() []kgo.Opt {
-	return append(o.clientOptions(),
+	return append(o.clientOptions(FollowerClient),
 		// None: a place that the log does not have is never left for another one.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 
