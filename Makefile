@@ -153,6 +153,13 @@ kafka: ## Run Apache Kafka without containers (BROKERS=1 or 3, PORT=9092, DIR=bi
 	@$(GO) build -o bin/kafka/run ./deploy/kafka
 	@exec bin/kafka/run -brokers '$(BROKERS)' -port '$(PORT)' -dir '$(DIR)'
 
+.PHONY: kafka-tests
+kafka-tests: ## Run on a real broker what else runs on fake ones: the suites of kafkalog and pubsub
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(GO) run ./deploy/kafka -port 0 -dir "$$dir" -- sh -c '\
+		$(GO) test -count=1 -timeout 10m ./events/pubsub && \
+		$(GO) test -count=1 -timeout 10m -run "^TestLogOnRealBrokers$$" ./events/kafkalog -rapid.checks=5'
+
 .PHONY: kafka-server
 kafka-server: ## Fetch the Apache Kafka server, for which make kafka and tests otherwise wait
 	@$(GO) run ./deploy/kafka -fetch

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -25,7 +26,12 @@ func main() {
 	}
 }
 
-// run prints the addresses when all brokers answer, and stops them when ctx ends.
+// brokersVariable tells a command where the brokers are. The tests that can run on
+// real ones look there.
+const brokersVariable = "DALVDB_TEST_KAFKA"
+
+// run prints the addresses when all brokers answer, and stops them when ctx ends; or
+// it runs a command when they do, and stops them when that has ended.
 func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	flags := flag.NewFlagSet("kafka", flag.ContinueOnError)
 	var o kafka.Options
@@ -35,9 +41,6 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	fetch := flags.Bool("fetch", false, "only bring the server to this machine")
 	if err := flags.Parse(args); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("%q: there are flags only", flags.Args())
 	}
 	if *fetch {
 		return kafka.Fetch(ctx)
@@ -51,8 +54,19 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 			err = closeErr
 		}
 	}()
+	if flags.NArg() > 0 {
+		return runWith(ctx, out, strings.Join(c.Addrs(), ","), flags.Args())
+	}
 	if _, err := fmt.Fprintln(out, strings.Join(c.Addrs(), ",")); err != nil {
 		return err
 	}
 	return c.Wait(ctx)
+}
+
+// runWith runs a command that is told where the brokers are.
+func runWith(ctx context.Context, out io.Writer, brokers string, command []string) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), brokersVariable+"="+brokers)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, os.Stderr
+	return cmd.Run()
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -42,8 +44,18 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A command is told where the brokers are, and its exit is ours.
+func TestRunWith(t *testing.T) {
+	var out bytes.Buffer
+	err := runWith(t.Context(), &out, "k1:9092,k2:9092", []string{"sh", "-c", "echo $DALVDB_TEST_KAFKA; exit 3"})
+	exit := new(exec.ExitError)
+	if !errors.As(err, &exit) || exit.ExitCode() != 3 || out.String() != "k1:9092,k2:9092\n" {
+		t.Errorf("%v, and it prints %q", err, &out)
+	}
+}
+
 func TestRunRefuses(t *testing.T) {
-	for _, args := range [][]string{{"-brokers", "2"}, {}, {"-brokers", "x"}, {"start"}, {"-what"}} {
+	for _, args := range [][]string{{"-brokers", "2"}, {}, {"-brokers", "x"}, {"-what"}} {
 		var out bytes.Buffer
 		if err := run(t.Context(), &out, args); err == nil || out.Len() > 0 {
 			t.Errorf("%q: %v, and it prints %q", args, err, &out)
