@@ -63,6 +63,7 @@ type partition struct {
 	waiting    []waiter
 	taps       map[events.UserID]map[*tap]struct{}
 	feeds      map[*feed]struct{}
+	watchers   map[*tap]struct{} // of those who follow all of this partition
 }
 
 // serve folds the partition from where it stands, until ctx is done. Any other
@@ -308,6 +309,9 @@ func (p *partition) halt(err error) {
 	p.waiting = nil
 	for f := range p.feeds {
 		w.feeds = append(w.feeds, f)
+	}
+	for t := range p.watchers {
+		w.taps = append(w.taps, t)
 	}
 	p.mu.Unlock()
 	w.all() // who watches is told that nothing more comes

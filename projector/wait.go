@@ -48,6 +48,9 @@ func (p *partition) publishLocked(now *cut, decisions []decided) woken {
 	for f := range p.feeds {
 		w.feeds = append(w.feeds, f)
 	}
+	for t := range p.watchers {
+		w.taps = append(w.taps, t)
+	}
 	return w
 }
 

@@ -30,7 +30,7 @@ func (pr *Projector) WatchAll(ctx context.Context, q events.FeedQuery, send func
 		pr.tapAll(f)
 	}
 	defer pr.untapAll(f)
-	w := feedWatch{pr: pr, q: q, send: send, at: make([]events.Position, len(pr.partitions))}
+	w := newFeedWatch(pr, q, send)
 	if err := w.start(ctx); err != nil {
 		return err
 	}
@@ -72,10 +72,18 @@ func (pr *Projector) untapAll(f *feed) {
 
 // feedWatch is one backend that watches.
 type feedWatch struct {
-	pr   *Projector
-	q    events.FeedQuery
-	send func(*events.FeedPart) error
-	at   []events.Position // by partition: what has been sent, or passed over
+	pr    *Projector
+	q     events.FeedQuery
+	send  func(*events.FeedPart) error
+	lanes []feedLane // by partition
+}
+
+func newFeedWatch(pr *Projector, q events.FeedQuery, send func(*events.FeedPart) error) *feedWatch {
+	w := &feedWatch{pr: pr, q: q, send: send, lanes: make([]feedLane, len(pr.partitions))}
+	for i, p := range pr.partitions {
+		w.lanes[i] = feedLane{log: pr.log, p: p, offer: w.offer, early: w.bookmark}
+	}
+	return w
 }
 
 // start finds where the watch begins in every partition, and says so.
@@ -98,7 +106,7 @@ func (w *feedWatch) start(ctx context.Context) error {
 		if !ok {
 			return fmt.Errorf("%w: positions[%d]", events.ErrOtherHistory, i)
 		}
-		w.at[p.id] = pos
+		w.lanes[p.id].at = pos
 	}
 	for _, p := range w.pr.partitions {
 		if named[p.id] {
@@ -108,16 +116,20 @@ func (w *feedWatch) start(ctx context.Context) error {
 			return err
 		}
 		c := p.current()
-		w.at[p.id] = c.position()
+		w.lanes[p.id].at = c.position()
 		if w.q.Start == events.StartBeginning {
-			w.at[p.id] = events.Position{Log: c.ledger.lineage[0].log, Partition: p.id}
+			w.lanes[p.id].at = events.Position{Log: c.ledger.lineage[0].log, Partition: p.id}
 		}
 	}
 	return w.bookmark()
 }
 
 func (w *feedWatch) bookmark() error {
-	return w.send(&events.FeedPart{Positions: slices.Clone(w.at)})
+	at := make([]events.Position, len(w.lanes))
+	for i := range w.lanes {
+		at[i] = w.lanes[i].at
+	}
+	return w.send(&events.FeedPart{Positions: at})
 }
 
 // round sends what is new in the partitions that were touched, until there is
@@ -125,11 +137,11 @@ func (w *feedWatch) bookmark() error {
 func (w *feedWatch) round(ctx context.Context, f *feed, tick <-chan time.Time) error {
 	for again := true; again; {
 		again = false
-		for i, p := range w.pr.partitions {
+		for i := range w.lanes {
 			if !f.dirty[i].Swap(false) {
 				continue
 			}
-			more, err := w.advance(ctx, p)
+			more, err := w.lanes[i].advance(ctx)
 			if err != nil {
 				return err
 			}
@@ -147,153 +159,6 @@ func (w *feedWatch) round(ctx context.Context, f *feed, tick <-chan time.Time) e
 		}
 	}
 	return ctx.Err()
-}
-
-// feedStep is how many records one step takes from memory before it looks at
-// the other partitions.
-const feedStep = 128
-
-// advance sends some of what is new in a partition, and reports whether there
-// is more.
-func (w *feedWatch) advance(ctx context.Context, p *partition) (more bool, err error) {
-	ds, cut, ok := p.recentAfter(w.at[p.id].Offset)
-	if plantBookmarkEarly && len(ds) > 0 {
-		w.at[p.id] = cut.position()
-		if err := w.bookmark(); err != nil {
-			return false, err
-		}
-	}
-	if !ok {
-		return w.replay(ctx, p)
-	}
-	for i := range ds {
-		if err := w.pass(ctx, p, cut, &ds[i]); err != nil {
-			return false, err
-		}
-	}
-	if len(ds) < feedStep {
-		w.at[p.id] = cut.position() // also over gaps at the end
-		return false, nil
-	}
-	return true, nil
-}
-
-// recentAfter returns decided records after an offset, at most feedStep, and
-// whether all of them are still in memory.
-func (p *partition) recentAfter(off events.Offset) ([]decided, *cut, bool) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if off >= p.cut.applied.offset {
-		return nil, p.cut, true
-	}
-	i, ok := p.recent.from(off + 1)
-	if !ok {
-		return nil, p.cut, false
-	}
-	var ds []decided
-	for ; i < len(p.recent.ring) && len(ds) < feedStep; i++ {
-		ds = append(ds, *p.recent.at(i))
-	}
-	return ds, p.cut, true
-}
-
-// pass sends the event that was decided, if it was accepted and is asked for.
-func (w *feedWatch) pass(ctx context.Context, p *partition, c *cut, d *decided) error {
-	if d.decision.Outcome == events.Accepted {
-		ev := d.change
-		if ev == nil {
-			var err error
-			if ev, err = w.load(ctx, p, d); err != nil {
-				return err
-			}
-		}
-		if err := w.offer(ev); err != nil {
-			return err
-		}
-	}
-	w.at[p.id] = events.Position{Log: c.ledger.lineage.at(d.offset), Partition: p.id, Offset: d.offset}
-	return nil
-}
-
-// load makes the event of a decision whose changes are no longer in memory.
-func (w *feedWatch) load(ctx context.Context, p *partition, d *decided) (*events.ChangeEvent, error) {
-	stored, err := readRecord(ctx, w.pr.log, p.id, d.offset)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := events.DecodeRecord(stored.Record)
-	if err != nil || stored.Offset != d.offset || rec.Event == nil {
-		return nil, fmt.Errorf("%w: partition %d no longer has the event at offset %d", events.ErrCorrupt, p.id, d.offset)
-	}
-	s := p.snapshot()
-	defer s.close()
-	ev, err := s.changeEvent(rec.Event, d.offset)
-	if err == nil && ev == nil {
-		err = fmt.Errorf("event at offset %d of partition %d was accepted, and has no row: %w", d.offset, p.id, errRow)
-	}
-	return ev, err
-}
-
-// changeEvent makes the event that was accepted at off, nil when it was not.
-func (s *snapshot) changeEvent(ev *events.Event, off events.Offset) (*events.ChangeEvent, error) {
-	row, err := s.event(ev.User, off)
-	if err != nil || row == nil || row.ruling.outcome != events.Accepted {
-		return nil, err
-	}
-	changes := row.changes
-	if !row.exact {
-		changes = plainChanges(ev, off)
-	}
-	for i := range changes {
-		changes[i].Writer, changes[i].Time = ev.Writer, ev.Time
-	}
-	at := events.Position{Log: s.ledger.lineage.at(off), Partition: s.partition, Offset: off}
-	return changeEvent(ev, at, changes), nil
-}
-
-// replay sends from the log what is no longer in memory, one batch of it.
-func (w *feedWatch) replay(ctx context.Context, p *partition) (more bool, err error) {
-	rd, err := w.pr.log.Read(p.id, w.at[p.id].Offset+1)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, rd.Close()) }()
-	recs, err := rd.Next(ctx)
-	if err != nil {
-		return false, err
-	}
-	for i := range recs {
-		ev, c, err := p.replayed(&recs[i])
-		if err != nil {
-			return false, err
-		}
-		if c == nil {
-			return true, nil // not folded yet; by now memory has what follows
-		}
-		if ev != nil {
-			if err := w.offer(ev); err != nil {
-				return false, err
-			}
-		}
-		w.at[p.id] = events.Position{Log: c.ledger.lineage.at(recs[i].Offset), Partition: p.id, Offset: recs[i].Offset}
-	}
-	return true, nil
-}
-
-// replayed makes the event of a record, nil when it was not accepted, and
-// returns the cut it was made from, nil when the record is not yet folded.
-func (p *partition) replayed(stored *events.Stored) (*events.ChangeEvent, *cut, error) {
-	s := p.snapshot()
-	defer s.close()
-	if stored.Offset > s.applied.offset {
-		return nil, nil, nil
-	}
-	rec, err := events.DecodeRecord(stored.Record)
-	if err != nil || rec.Event == nil {
-		return nil, s.cut, nil // passed over, as the fold did
-	}
-	ev, err := s.changeEvent(rec.Event, stored.Offset)
-	return ev, s.cut, err
 }
 
 // offer sends the event if the query asks for it.
