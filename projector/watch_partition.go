@@ -97,6 +97,9 @@ func (pr *Projector) Resume(ctx context.Context, id events.Partition, seen ...ev
 		return events.Position{}, err
 	}
 	c, halted := p.current(), p.stopped()
+	if c.ledger == nil {
+		return events.Position{}, fmt.Errorf("%w: partition %d has no genesis yet", events.ErrUnavailable, id)
+	}
 	lin := c.ledger.lineage
 	newest := lin[len(lin)-1]
 	best, counted := events.Position{Log: newest.log, Partition: id, Offset: newest.begins}, false

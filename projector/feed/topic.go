@@ -1,0 +1,105 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// messageBytesMin is what the topic should take as one record: an effect at its
+// limit, in JSON.
+const messageBytesMin = 8 << 20
+
+// awaitTopic waits until the topic can be written to, and says once what it waits
+// for. It reports whether that came before ctx was done.
+func (f *Feed) awaitTopic(ctx context.Context) bool {
+	said := ""
+	for tries := 0; ; tries++ {
+		err := f.checkTopic(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			break
+		}
+		f.failures.Add(1)
+		for _, l := range f.lanes {
+			l.fails(err)
+		}
+		if why := err.Error(); why != said {
+			f.logger.Error("changes are not fed until this is mended", "topic", f.topic, "err", err)
+			said = why
+		}
+		f.pause(ctx, tries)
+	}
+	if said != "" {
+		f.logger.Info("changes are fed", "topic", f.topic)
+	}
+	f.checkSettings(ctx)
+	return true
+}
+
+// checkTopic returns what keeps the topic from being written to, and lets the client
+// learn of it.
+func (f *Feed) checkTopic(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkMax)
+	defer cancel()
+	topics, err := f.admin.ListTopics(ctx, f.topic)
+	if err != nil {
+		return err
+	}
+	topic, there := topics[f.topic]
+	switch got := len(topic.Partitions); {
+	case !there || topic.Err == kerr.UnknownTopicOrPartition: //nolint:errorlint // as the client says it
+		return fmt.Errorf("there is no topic %s: dalvdb kafka init makes it", f.topic)
+	case topic.Err != nil:
+		return topic.Err
+	case got != len(f.lanes):
+		return fmt.Errorf("topic %s has %d partitions, and the log has %d: make it anew with as many", f.topic, got, len(f.lanes))
+	}
+	// The client learns of a topic by a record for it, and of that one alone it would not
+	// know until then that there is no more to gather. One for no partition is written
+	// nowhere.
+	_ = f.client.ProduceSync(ctx, &kgo.Record{Topic: f.topic, Partition: -1})
+	return ctx.Err()
+}
+
+const checkMax = 30 * time.Second
+
+// checkSettings warns of settings under which changes may get lost or stuck.
+func (f *Feed) checkSettings(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkMax)
+	defer cancel()
+	configs, err := f.admin.DescribeTopicConfigs(ctx, f.topic)
+	var config kadm.ResourceConfig
+	if err == nil {
+		config, err = configs.On(f.topic, nil)
+	}
+	if err == nil {
+		err = config.Err
+	}
+	if err != nil {
+		f.logger.Warn("the settings of the topic of the changes cannot be checked", "topic", f.topic, "err", err)
+		return
+	}
+	for _, c := range config.Configs {
+		value := c.MaybeValue()
+		switch c.Key {
+		case "cleanup.policy":
+			if value != "delete" {
+				f.logger.Warn("changes would get lost to consumers that are behind",
+					"topic", f.topic, "setting", c.Key, "is", value, "want", "delete")
+			}
+		case "max.message.bytes":
+			if n, err := strconv.ParseInt(value, 10, 64); err != nil || n < messageBytesMin {
+				f.logger.Warn("a large change would not be taken, and hold up all behind it",
+					"topic", f.topic, "setting", c.Key, "is", value, "want", messageBytesMin)
+			}
+		}
+	}
+}
