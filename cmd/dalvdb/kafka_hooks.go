@@ -10,14 +10,19 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// kafkaHooks returns who hears what a client does that speaks to Kafka: metrics
-// under the client's name, and spans of what it writes. They are for one client.
-func (n *node) kafkaHooks(client string) []kgo.Hook {
-	hooks := []kgo.Hook{kprom.NewMetrics("dalvdb_kafka",
+// kafkaMetrics returns metrics of one client that speaks to Kafka, under its name.
+func (n *node) kafkaMetrics(client string) kgo.Hook {
+	return kprom.NewMetrics("dalvdb_kafka",
 		kprom.Registerer(n.registry), kprom.Gatherer(n.registry),
 		kprom.WithStaticLabel(prometheus.Labels{"client": client}),
 		kprom.Histograms(kprom.RequestDurationE2E, kprom.RequestThrottled),
-	)}
+	)
+}
+
+// kafkaHooks returns who hears what one client of the log does: metrics under its
+// name, and spans of what it writes.
+func (n *node) kafkaHooks(client string) []kgo.Hook {
+	hooks := []kgo.Hook{n.kafkaMetrics(client)}
 	if tracer := n.tracer(); tracer != nil {
 		hooks = append(hooks, writeSpans{kotel.NewTracer(
 			kotel.TracerProvider(tracer),

@@ -25,6 +25,7 @@ import (
 	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/ingest"
 	"github.com/dalvdb/dalvdb/projector"
+	"github.com/dalvdb/dalvdb/projector/feed"
 )
 
 // node is everything that one data directory is served with. A field is nil
@@ -44,6 +45,10 @@ type node struct {
 	verifier *auth.Verifier
 	signs    bool // there was a key at the start that can sign
 	api      *connectapi.API
+
+	feed    *feed.Feed // to the topic of the changes; nil: there is none
+	endFeed func()     // ends what feeding runs
+	feeding sync.WaitGroup
 
 	endFold func()         // ends what fold runs
 	fold    sync.WaitGroup // the fold, and who waits for it to catch up
@@ -103,7 +108,7 @@ func (n *node) start(ctx context.Context) error {
 		steps = []func(context.Context) error{n.bind, n.openLog}
 	}
 	steps = slices.Insert(steps, 0, n.openTraces)
-	steps = append(steps, n.openState, n.beginLog, n.startFold, n.openKeys, n.openAPI, n.listen)
+	steps = append(steps, n.openState, n.beginLog, n.startFold, n.startFeed, n.openKeys, n.openAPI, n.listen)
 	for _, step := range steps {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -249,6 +254,11 @@ func (n *node) openAPI(context.Context) error {
 	}
 	if err := registerMetrics(n.registry, n.embedded, n.state); err != nil {
 		return err
+	}
+	if n.feed != nil {
+		if err := n.registry.Register(&feedCollector{n.feed}); err != nil {
+			return err
+		}
 	}
 	n.api, err = connectapi.New(n.edgeConfig(submit))
 	return err

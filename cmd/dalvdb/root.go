@@ -98,7 +98,7 @@ func addGroups(root *cobra.Command, a *app) {
 			newExport(a), newImport(a),
 		}},
 		{"device", "A device:", []*cobra.Command{newReplica(a)}},
-		{"all", "All users:", []*cobra.Command{newWatch(a), newUsers(a), newDomains(a)}},
+		{"all", "All users:", []*cobra.Command{newWatch(a), newTail(a), newUsers(a), newDomains(a)}},
 	}
 	for _, g := range groups {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

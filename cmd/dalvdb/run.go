@@ -20,8 +20,9 @@ type stopStep struct {
 }
 
 // stopSteps is the order in which a node stops. Requests come to an end before
-// the fold does, because they wait for its verdicts; nobody reads the state any
-// more when it is closed; the log is closed last, because it is what counts.
+// the fold does, because they wait for its verdicts; the feed gets what was folded
+// last; nobody reads the state any more when it is closed; the log is closed last,
+// because it is what counts.
 func (n *node) stopSteps() []stopStep {
 	return []stopStep{
 		{"end streams", time.Second, n.drain, false},
@@ -29,6 +30,7 @@ func (n *node) stopSteps() []stopStep {
 		{"break off what is left of them", 5 * time.Second, n.breakOff, false},
 		{"end reading keys and certificates", 10 * time.Second, n.stopReload, false},
 		{"end the fold", 30 * time.Second, n.stopFold, false},
+		{"end the feed of changes", 15 * time.Second, n.stopFeed, false},
 		{"close the state", time.Minute, n.closeState, false},
 		{"close the log", time.Minute, n.closeLog, false},
 		{"send the last traces", 5 * time.Second, n.closeTraces, true},

@@ -46,6 +46,7 @@ func wirings(taken string) map[string]wiring {
 		"brokers":           at("k1:9092,k2:9092", []string{"k1:9092", "k2:9092"}, func(n *node) any { return kafkaOptions(n).Brokers }),
 		"topic-prefix":      at("shop", "shop", func(n *node) any { return kafkaOptions(n).Prefix }),
 		"allow-weak-topics": at("true", true, func(n *node) any { return kafkaOptions(n).AllowWeakTopics }),
+		"feed":              {shown: "TestFeedForms"},
 		"kafka-tls":         at("true", 1, func(n *node) any { return len(kafkaOptions(n).Client) }),
 		"kafka-ca":          {shown: "TestKafkaTLS"},
 		"kafka-cert":        {shown: "TestKafkaTLS"},
