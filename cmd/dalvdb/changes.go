@@ -22,16 +22,20 @@ const (
 func (n *node) feedConfig() (feed.Config, error) {
 	k := &n.settings.kafka
 	client, err := k.client()
-	format := wire.FormatProtobuf
-	if n.settings.feed == feedJSON {
-		format = wire.FormatJSON
-	}
+	format := n.feedFormat()
 	return feed.Config{
 		Source: n.state, Partitions: n.log.Partitions(), Brokers: k.brokers, Prefix: k.prefix,
 		Client:   append(client, kgo.WithHooks(n.kafkaMetrics("feed"))),
 		Encode:   func(e *events.ChangeEvent) (*kgo.Record, error) { return changeRecord(e, format) },
 		Position: changePosition, Logger: n.logger,
 	}, err
+}
+
+func (n *node) feedFormat() wire.Format {
+	if n.settings.feed == feedJSON {
+		return wire.FormatJSON
+	}
+	return wire.FormatProtobuf
 }
 
 // startFeed writes what is accepted to the topic of the changes until stop ends it:

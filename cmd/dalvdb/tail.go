@@ -25,17 +25,18 @@ func newTail(a *app) *cobra.Command {
 		Use:   "tail",
 		Short: "Print the feed of changes in Kafka as it comes",
 		Long: `Print the changes that a node has written to the topic PREFIX.changes, in order
-within each partition, until interrupted. It begins with what comes next, or with
---from beginning at the oldest change that the topic still has. Nothing is
+within each partition, until interrupted. It begins with what comes next, or
+with --from beginning at the oldest change that the topic still has. Nothing is
 committed: any number of them run beside each other and beside consumers.
 
-A line is as "dalvdb watch" prints it; with -o json it is a line of JSON. A change
-that comes twice, because a node has written it again, is printed once. --headers
-adds the place of each record in the topic and its headers.
+A line is as "dalvdb watch" prints it; with -o json it is a line of JSON. A
+change that comes twice, because a node has written it again, is printed once.
+--headers adds the place of each record in the topic and its headers.
 
---user prints what one user has changed, and reads one partition only. With --key
-and --prefix an event is printed that changes a key named or a key below a prefix.
---until-end ends where the topic ended at the start, --limit after so many lines.
+--user prints what one user has changed, and reads one partition only. With
+--key and --prefix an event is printed that changes a key named or a key below
+a prefix. --until-end ends where the topic ended at the start, --limit after so
+many lines.
 
 A record that is no change is told on standard error.`,
 		Example: `  dalvdb tail --brokers k1:9092,k2:9092,k3:9092

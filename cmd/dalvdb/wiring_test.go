@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events/kafkalog"
 )
 
@@ -46,7 +47,7 @@ func wirings(taken string) map[string]wiring {
 		"brokers":           at("k1:9092,k2:9092", []string{"k1:9092", "k2:9092"}, func(n *node) any { return kafkaOptions(n).Brokers }),
 		"topic-prefix":      at("shop", "shop", func(n *node) any { return kafkaOptions(n).Prefix }),
 		"allow-weak-topics": at("true", true, func(n *node) any { return kafkaOptions(n).AllowWeakTopics }),
-		"feed":              {shown: "TestFeedForms"},
+		"feed":              at("json", wire.FormatJSON, func(n *node) any { return n.feedFormat() }),
 		"kafka-tls":         at("true", 1, func(n *node) any { return len(kafkaOptions(n).Client) }),
 		"kafka-ca":          {shown: "TestKafkaTLS"},
 		"kafka-cert":        {shown: "TestKafkaTLS"},
