@@ -56,11 +56,10 @@ A record that is no change is told on standard error.`,
 		if err := t.kafka.validate(); err != nil {
 			return err
 		}
-		err := t.run(cmd.Context())
-		if errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
-			return nil // asked to end
+		if err := t.run(cmd.Context()); !errors.Is(err, context.Canceled) || cmd.Context().Err() == nil {
+			return err
 		}
-		return err
+		return nil // asked to end
 	}
 	return cmd
 }
@@ -153,7 +152,7 @@ func (t *changesTail) begin(ctx context.Context, admin *kadm.Client) (map[int32]
 	defer cancel()
 	places, err := t.places(asking, admin)
 	if asking.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", events.ErrUnavailable, context.Cause(asking))
+		err = &exitError{code: exitUnavailable, err: context.Cause(asking)}
 	}
 	return places, err
 }

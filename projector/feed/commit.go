@@ -103,13 +103,12 @@ func (f *Feed) fetchCommitted(ctx context.Context, p events.Partition) (events.P
 	if got.Err != nil {
 		return events.Position{}, fmt.Errorf("partition %d: %w", p, got.Err)
 	}
-	log, err := events.ParseLogID(got.Metadata)
-	if err != nil || log.IsZero() {
-		f.logger.Warn("a committed offset does not say of which log it is, and does not count",
-			"group", f.group, "partition", p, "offset", got.At)
-		return events.Position{}, nil
+	if log, err := events.ParseLogID(got.Metadata); err == nil && !log.IsZero() {
+		return events.Position{Log: log, Partition: p, Offset: events.Offset(got.At - 1)}, nil
 	}
-	return events.Position{Log: log, Partition: p, Offset: events.Offset(got.At - 1)}, nil
+	f.logger.Warn("a committed offset does not say of which log it is, and does not count",
+		"group", f.group, "partition", p, "offset", got.At)
+	return events.Position{}, nil
 }
 
 // uncommitted returns the position that is to be committed, if there is one.

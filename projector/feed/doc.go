@@ -24,6 +24,10 @@
 // given up, doubles records and leaves out none: it begins behind what had been
 // acknowledged before it.
 //
+// Where neither is known, it begins with the newest epoch: of a log that was copied
+// to Kafka, what was accepted before is not fed, nor is what no feed ever began with
+// before an operator accepted a loss.
+//
 // A partition that has halted feeds nothing more. All that the brokers can do wrong
 // is waited out, told once in the log and counted: no end of it ends the feed, and
 // nobody else waits for it. A slow broker holds back the reading, and what is in

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -189,11 +188,8 @@ func TestFeedEndsWhileTheBrokersAreAway(t *testing.T) {
 		}
 		return false
 	})
-	began := time.Now()
 	r.stop()
-	t.Log(time.Since(began), r.words)
 	r.start()
-	r.await("it is told", func() bool { return r.feed.Stats().Failures >= 0 })
 	r.stop()
 }
 

@@ -225,7 +225,7 @@ func TestResumeBehindForeignRecords(t *testing.T) {
 			r.fed()
 			var ours []*kgo.Record
 			for _, rec := range r.topic(0) {
-				if _, err := positionOf(rec); err == nil && !rec.Attrs.IsControl() && rec.Attrs.IsTransactional() == false {
+				if _, err := positionOf(rec); err == nil && !rec.Attrs.IsControl() && !rec.Attrs.IsTransactional() {
 					ours = append(ours, rec)
 				}
 			}
