@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	dalvdbv1 "github.com/dalvdb/dalvdb/connectapi/gen/dalvdb/v1"
 	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events"
 )
@@ -63,10 +62,7 @@ func (protoCodec) Unmarshal(data []byte, message any) error {
 	if !ok {
 		return errNotMessage(message)
 	}
-	if err := wire.CheckParts(data, m); err != nil {
-		return explained(m, err)
-	}
-	return proto.Unmarshal(data, m)
+	return explained(m, wire.UnmarshalProto(data, m))
 }
 
 // explained returns the error of a codec, nil if the message tells it instead.
@@ -102,44 +98,7 @@ func (c jsonCodec) Unmarshal(data []byte, message any) error {
 	if !ok {
 		return errNotMessage(message)
 	}
-	if len(data) == 0 {
-		return errors.New("empty: want a JSON object")
-	}
-	if err := checkJSONParts(data, m); err != nil {
-		return err
-	}
-	if err := (protojson.UnmarshalOptions{}).Unmarshal(data, m); err != nil {
-		return explained(m, jsonError(data, err))
-	}
-	return nil
-}
-
-// checkJSONParts is wire.CheckParts for JSON. It counts objects, lists, and what
-// is separated by commas: all parts and the fields between them, so that a
-// request must have fewer parts here.
-func checkJSONParts(data []byte, m proto.Message) error {
-	limit := events.RequestPartsMax
-	if _, ok := m.(*dalvdbv1.UpdateManyRequest); ok {
-		limit = events.UpdateManyPartsMax
-	}
-	if len(data) <= limit {
-		return nil // it cannot have more
-	}
-	seen, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++
-		case !quoted && (c == '{' || c == '[' || c == ','):
-			seen++
-		}
-	}
-	if seen > limit {
-		return fmt.Errorf("more than %d objects, lists and fields", limit)
-	}
-	return nil
+	return explained(m, wire.UnmarshalJSON(data, m))
 }
 
 func errNotMessage(v any) error { return fmt.Errorf("%T is not a message", v) }

@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"mime"
 	"strconv"
@@ -19,7 +17,7 @@ type Format uint8
 
 // The formats. The zero one is the default.
 const (
-	FormatProtobuf Format = iota // a ChangeEvent of dalvdb.v1
+	FormatProtobuf Format = iota // a message of dalvdb.v1
 	FormatJSON                   // the same in the JSON of the API
 )
 
@@ -57,7 +55,8 @@ const (
 	timeLayout    = "2006-01-02T15:04:05.000Z07:00" // RFC 3339, always with milliseconds
 )
 
-// A Message is an accepted event as it goes through a topic, whatever carries it.
+// A Message is an accepted event, or a command, as it goes through a topic,
+// whatever carries it.
 type Message struct {
 	User    events.UserID // the key: messages of one key are in order
 	Headers []Header      // each name once
@@ -93,19 +92,14 @@ func EncodeMessage(e *events.ChangeEvent, f Format) (*Message, error) {
 	return m, nil
 }
 
-func encodePayload(m *dalvdbv1.ChangeEvent, f Format) (payload []byte, contentType string, err error) {
+func encodePayload(m proto.Message, f Format) (payload []byte, contentType string, err error) {
 	switch f {
 	case FormatProtobuf:
 		payload, err = proto.MarshalOptions{Deterministic: true}.Marshal(m)
 		return payload, contentProtobuf, err
 	case FormatJSON:
-		if payload, err = protojson.Marshal(m); err != nil {
-			return nil, "", err
-		}
-		// protojson puts in spaces at random, so that nobody compares its bytes.
-		var b bytes.Buffer
-		err = json.Compact(&b, payload)
-		return b.Bytes(), contentJSON, err
+		payload, err = compactJSON(m)
+		return payload, contentJSON, err
 	}
 	return nil, "", fmt.Errorf("there is no message format %d", f)
 }
@@ -116,24 +110,33 @@ func encodePayload(m *dalvdbv1.ChangeEvent, f Format) (payload []byte, contentTy
 // an error.
 func DecodeMessage(contentType string, payload []byte) (*events.ChangeEvent, error) {
 	m := new(dalvdbv1.ChangeEvent)
-	kind := contentProtobuf
-	if contentType != "" {
-		var err error
-		if kind, _, err = mime.ParseMediaType(contentType); err != nil {
-			return nil, fmt.Errorf("content type %q: %w", contentType, err)
-		}
+	kind, err := mediaType(contentType)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	switch kind {
-	case contentProtobuf:
-		err = proto.Unmarshal(payload, m)
-	case contentJSON:
+	if kind == contentJSON {
 		err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(payload, m)
-	default:
-		err = fmt.Errorf("content type %q: want %s or %s", contentType, contentProtobuf, contentJSON)
+	} else {
+		err = proto.Unmarshal(payload, m)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return DecodeChangeEvent(m, "event")
+}
+
+// mediaType returns which of the two content types a header names; without one it
+// is Protobuf.
+func mediaType(header string) (string, error) {
+	if header == "" {
+		return contentProtobuf, nil
+	}
+	kind, _, err := mime.ParseMediaType(header)
+	if err == nil && kind != contentProtobuf && kind != contentJSON {
+		err = fmt.Errorf("want %s or %s", contentProtobuf, contentJSON)
+	}
+	if err != nil {
+		return "", fmt.Errorf("content type %q: %w", header, err)
+	}
+	return kind, nil
 }

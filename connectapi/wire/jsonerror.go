@@ -1,4 +1,4 @@
-package connectapi
+package wire
 
 import (
 	"bytes"
