@@ -36,6 +36,11 @@ type Place struct {
 	Offset    int64
 	Key       []byte    // of the record; nil: it has none
 	Time      time.Time // of the record
+
+	// TopicID is the id of the topic that the record was fetched from, and not of
+	// another one that has had its name before or has it by now: with it a place
+	// stays one for ever. Zero where the brokers do not tell it, before Kafka 3.1.
+	TopicID [16]byte
 }
 
 type placeKey struct{}
@@ -47,9 +52,9 @@ func PlaceOf(ctx context.Context) (Place, bool) {
 	return place, ok
 }
 
-func withPlace(ctx context.Context, r *kgo.Record) context.Context {
+func withPlace(ctx context.Context, topicID [16]byte, r *kgo.Record) context.Context {
 	return context.WithValue(ctx, placeKey{}, Place{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Time: r.Timestamp,
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Time: r.Timestamp, TopicID: topicID,
 	})
 }
 

@@ -11,17 +11,18 @@ import (
 
 // partition hands out the messages of one partition for as long as it is ours.
 type partition struct {
-	sub   *subscription
-	queue *queue
+	sub     *subscription
+	topicID [16]byte // of all it hands out: the client follows no topic to another id
+	queue   *queue
 
 	ctx    context.Context // of its messages; ends when the partition is no longer ours
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed by run
 }
 
-func newPartition(s *subscription, number int32) *partition {
+func newPartition(s *subscription, topicID [16]byte, number int32) *partition {
 	fetching := map[string][]int32{s.topic: {number}}
-	p := &partition{sub: s, ended: make(chan struct{}), queue: newQueue(
+	p := &partition{sub: s, topicID: topicID, ended: make(chan struct{}), queue: newQueue(
 		func() { s.client.PauseFetchPartitions(fetching) },
 		func() { s.client.ResumeFetchPartitions(fetching) },
 	)}
@@ -71,7 +72,7 @@ func (p *partition) handOut(r *kgo.Record) (err error) {
 		// Another kind of producer. The place is as good a name.
 		m.UUID = r.Topic + "/" + strconv.Itoa(int(r.Partition)) + "/" + strconv.FormatInt(r.Offset, 10)
 	}
-	ctx, cancel := context.WithCancelCause(withPlace(p.ctx, r))
+	ctx, cancel := context.WithCancelCause(withPlace(p.ctx, p.topicID, r))
 	defer cancel(errDone)
 	ctx, span := p.sub.tracing.handle(ctx, r, m.UUID, m.Metadata)
 	defer func() { end(span, err) }()

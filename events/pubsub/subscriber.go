@@ -55,9 +55,10 @@ func NewSubscriber(cfg SubscriberConfig) (*Subscriber, error) {
 // of its own, and the group's members share the partitions. At most one message
 // of each partition is in hand, that is, handed out and neither acked nor nacked.
 //
-// The channel is closed when ctx has ended, after Close, and when another static
-// member has taken the name; acks are committed before. Brokers that are away and
-// a topic that does not exist yet are waited for.
+// The channel is closed when ctx has ended, after Close, when another static member
+// has taken the name, and when the topic was deleted, also if another one has its
+// name by now: who subscribes again begins with that one. Acks are committed before.
+// Brokers that are away and a topic that does not exist yet are waited for.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -292,3 +292,46 @@ func TestSubscribeInitialize(t *testing.T) {
 		t.Errorf("a hundred replicas: %v", err)
 	}
 }
+
+// A topic is deleted, and another one gets its name: the subscription ends, because
+// an offset of one is none of the other. Who subscribes again gets the new one from
+// its beginning, under another id.
+func TestTopicIsMadeAgain(t *testing.T) {
+	k := newKafka(t)
+	topic, group := k.topic(t, 1), unique("again")
+	fill(t, k, topic, 1, 0, 4)
+	messages := subscribe(t, k.subscriber(t, inGroup(group)), topic)
+	m := receive(t, messages)
+	old := placeOf(t, m)
+	m.Ack()
+	receive(t, messages).Ack()
+	admin := k.admin(t)
+	eventually(t, "two are committed", func() bool { return committed(t, admin, group, topic) == 2 })
+	_, err := admin.DeleteTopic(testContext(t), topic)
+	must(t, err)
+	eventually(t, "the topic is made again", func() bool {
+		_, err := admin.CreateTopic(testContext(t), 1, 1, nil, topic)
+		return err == nil
+	})
+	fill(t, k, topic, 1, 7, 5)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for range messages { // what was fetched of the old one is not acked
+		}
+	}()
+	done(t, "the subscription ends", closed)
+
+	again := subscribe(t, k.subscriber(t, inGroup(group)), topic)
+	for i := range 5 {
+		m := receive(t, again)
+		place := placeOf(t, m)
+		if place.Offset != int64(i) || string(m.Payload) != fmt.Sprintf("0/%d", 7+i) {
+			t.Errorf("%s comes from %d, want %d of the new topic", m.Payload, place.Offset, i)
+		}
+		if place.TopicID == old.TopicID || place.TopicID == [16]byte{} || old.TopicID == [16]byte{} {
+			t.Errorf("topic ids %x and %x", old.TopicID, place.TopicID)
+		}
+		m.Ack()
+	}
+}

@@ -130,33 +130,40 @@ func (s *subscription) poll() bool {
 		return false
 	}
 	fetches.EachError(s.failed)
-	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		if len(f.Records) > 0 {
-			s.partition(f.Partition).queue.put(f.Records)
-		}
+	fetches.EachTopic(func(t kgo.FetchTopic) {
+		t.EachPartition(func(f kgo.FetchPartition) {
+			if len(f.Records) > 0 {
+				s.partition(t.TopicID, f.Partition).queue.put(f.Records)
+			}
+		})
 	})
 	return true
 }
 
 // failed hears of what went wrong while nothing is anybody's call. The client goes
-// on by itself, but for one thing: to get back a name that another member has
-// taken would end that one, and so on for ever.
+// on by itself, but for two things. To get back a name that another member has taken
+// would end that one, and so on for ever. And a topic that was deleted is not the one
+// that is made under its name later: the offsets of one mean nothing in the other.
 func (s *subscription) failed(_ string, p int32, err error) {
-	if errors.Is(err, kerr.FencedInstanceID) {
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID):
 		s.logger.Error("another member has taken this name; the subscription ends", "instance", s.cfg.instance(s.topic))
 		s.cancel(fmt.Errorf("%w: %w", ErrRevoked, err))
-		return
+	case errors.Is(err, kerr.UnknownTopicID):
+		s.logger.Error("the topic was deleted; the subscription ends")
+		s.cancel(fmt.Errorf("%w: %w", ErrRevoked, err))
+	default:
+		s.logger.Warn("consuming", "partition", p, "error", err)
 	}
-	s.logger.Warn("consuming", "partition", p, "error", err)
 }
 
 // partition returns the partition with this number, which is ours.
-func (s *subscription) partition(number int32) *partition {
+func (s *subscription) partition(topicID [16]byte, number int32) *partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.partitions[number]
 	if p == nil {
-		p = newPartition(s, number)
+		p = newPartition(s, topicID, number)
 		s.partitions[number] = p
 		go p.run() // ended and waited for by drop
 	}
