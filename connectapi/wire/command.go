@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -86,8 +87,43 @@ func unmarshalCommand(kind string, payload []byte, m *dalvdbv1.UpdateRequest) er
 	return err
 }
 
-// VerdictJSON returns a verdict in the JSON of the API, always the same bytes.
-func VerdictJSON(v *Verdict) ([]byte, error) { return compactJSON(EncodeVerdict(v)) }
+// TellVerdict returns the verdict on an event, in words and in the JSON of the API,
+// for a header: there are at most events.ViolationsMax conflicts in it. The same
+// verdict gives the same bytes.
+func TellVerdict(ev *events.Event, v events.Verdict) (words string, inJSON []byte) {
+	v.Conflicts = v.Conflicts[:min(len(v.Conflicts), events.ViolationsMax)]
+	dressed := Dress(v, ev.Guards)
+	var lines []string
+	for _, c := range dressed.Conflicts {
+		lines = append(lines, tellConflict(ev, c))
+	}
+	for _, violation := range v.Violations {
+		lines = append(lines, tellViolation(violation))
+	}
+	inJSON, err := compactJSON(EncodeVerdict(&dressed))
+	if err != nil {
+		inJSON = nil // text that is not UTF-8, which the fold lets through nowhere
+	}
+	return strings.Join(lines, "; "), inJSON
+}
+
+func tellConflict(ev *events.Event, c Conflict) string {
+	if c.Guard < 0 || c.Guard >= len(ev.Guards) {
+		return fmt.Sprintf("guards[%d]: does not hold", c.Guard)
+	}
+	return fmt.Sprintf("guards[%d]: %s has version %d, not %d", c.Guard, c.Key, c.Version, ev.Guards[c.Guard].Version)
+}
+
+func tellViolation(v events.Violation) string {
+	path := ViolationPath(v)
+	if path == "" {
+		path = "as a whole"
+	}
+	if v.Limit == 0 {
+		return path + ": " + v.Reason.String()
+	}
+	return fmt.Sprintf("%s: %s, the limit is %d", path, v.Reason, v.Limit)
+}
 
 // compactJSON returns a message in JSON. protojson puts in spaces at random, so that
 // nobody compares its bytes; these may be compared.

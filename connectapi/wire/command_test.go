@@ -1,8 +1,6 @@
 package wire_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -94,20 +92,46 @@ func TestDecodeCommand(t *testing.T) {
 	}
 }
 
-// The verdict of a command that failed lies in a topic: it is the API's, and its
-// bytes do not vary.
-func TestVerdictJSON(t *testing.T) {
-	v := &wire.Verdict{
-		Outcome: events.Rejected, Position: events.Position{Log: events.LogID{15: 1}, Offset: 7},
-		Conflicts: []wire.Conflict{{Conflict: events.Conflict{Guard: 0, Version: 5}, Key: "theme"}},
-	}
-	first, err := wire.VerdictJSON(v)
-	if err != nil || !json.Valid(first) || !bytes.Contains(first, []byte(`"outcome":"OUTCOME_REJECTED"`)) {
-		t.Fatalf("%s, %v", first, err)
-	}
-	for range 100 {
-		if again, err := wire.VerdictJSON(v); err != nil || !bytes.Equal(first, again) {
-			t.Fatalf("%s, then %s, %v", first, again, err)
+// The verdict of a command that failed lies in a topic, for people and for programs:
+// its bytes do not vary, and it is never larger than a header may be.
+func TestTellVerdict(t *testing.T) {
+	at := events.Position{Log: events.LogID{15: 1}, Offset: 7}
+	ev := &events.Event{Guards: []events.Guard{{Key: "lang"}, {Key: "theme", Version: 3}}}
+	for _, c := range []struct {
+		verdict       events.Verdict
+		words, inJSON string
+	}{
+		{
+			events.Verdict{Outcome: events.Rejected, Position: at, Conflicts: []events.Conflict{{Guard: 1, Version: 5}, {Guard: 9}}},
+			"guards[1]: theme has version 5, not 3; guards[9]: does not hold",
+			`{"outcome":"OUTCOME_REJECTED","position":{"logId":"` + at.Log.String() + `","offset":"7"},` +
+				`"conflicts":[{"guard":1,"key":"theme","version":"5"},{"guard":9}]}`,
+		},
+		{
+			events.Verdict{Outcome: events.Refused, Violations: []events.Violation{
+				{Part: events.PartOp, Index: 2, Field: "put.value", Reason: events.ReasonTooLong, Limit: 262144},
+				{Reason: events.ReasonEffectTooBig},
+			}},
+			"ops[2].put.value: TOO_LONG, the limit is 262144; as a whole: EFFECT_TOO_BIG",
+			`{"outcome":"OUTCOME_REFUSED","violations":[{"op":2,"field":"put.value","reason":"REASON_TOO_LONG","limit":"262144"},` +
+				`{"reason":"REASON_EFFECT_TOO_BIG"}]}`,
+		},
+	} {
+		for range 100 {
+			words, inJSON := wire.TellVerdict(ev, c.verdict)
+			if words != c.words || string(inJSON) != c.inJSON {
+				t.Fatalf("%s\n%s\nwant\n%s\n%s", words, inJSON, c.words, c.inJSON)
+			}
 		}
+	}
+
+	var many events.Verdict
+	key := events.Key(strings.Repeat("\x01", events.KeyBytesMax))
+	for i := range events.GuardsMax {
+		ev.Guards = append(ev.Guards, events.Guard{Key: key})
+		many.Conflicts = append(many.Conflicts, events.Conflict{Guard: i})
+	}
+	if words, inJSON := wire.TellVerdict(ev, many); len(words)+len(inJSON) > 1<<20 {
+		t.Errorf("%d bytes in words, %d in JSON", len(words), len(inJSON))
 	}
 }

@@ -101,7 +101,7 @@ func (s *Subscriber) SubscribeInitialize(topic string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), initializeMax)
 	defer cancel()
 	if s.cfg.CreateTopics == nil {
-		return s.look(ctx, topic)
+		return s.Look(ctx, topic)
 	}
 	// Minus one leaves it to the brokers.
 	partitions, replicas := s.cfg.CreateTopics.Partitions, s.cfg.CreateTopics.ReplicationFactor
@@ -118,7 +118,9 @@ func (s *Subscriber) SubscribeInitialize(topic string) error {
 	return nil
 }
 
-func (s *Subscriber) look(ctx context.Context, topic string) error {
+// Look asks the brokers for a topic. If it does not exist the error is a
+// kerr.UnknownTopicOrPartition.
+func (s *Subscriber) Look(ctx context.Context, topic string) error {
 	topics, err := kadm.NewClient(s.admin).ListTopics(ctx, topic)
 	if err == nil {
 		err = topics[topic].Err

@@ -32,6 +32,7 @@ var table = []layer{
 
 	// Into the log and out of it. They meet in cmd alone, so that data goes one way.
 	{"ingest", []string{"events"}},
+	{"ingest/commands", []string{"events", "events/pubsub"}}, // a place in Kafka names an event
 	{"projector", []string{"events", "internal/compactions"}},
 	{"projector/feed", []string{"events", "projector"}},
 
