@@ -67,8 +67,8 @@ func (u *Update) Expect(entries ...Entry) {
 	}
 }
 
-// message returns the request, named.
-func (u *Update) message(user events.UserID) (*dalvdbv1.UpdateRequest, error) {
+// event returns the update of a user, named as it is.
+func (u *Update) event(user events.UserID) (*events.Event, error) {
 	if u.twoHistories {
 		return nil, ErrTwoHistories
 	}
@@ -76,8 +76,16 @@ func (u *Update) message(user events.UserID) (*dalvdbv1.UpdateRequest, error) {
 	if u.Log.IsZero() && !u.AnyHistory && slices.ContainsFunc(u.Guards, named) {
 		return nil, ErrNoHistory
 	}
-	ev := &events.Event{
+	return &events.Event{
 		User: user, Request: u.Request, Source: u.Source, Log: u.Log, Guards: u.Guards, Ops: u.Ops, Meta: u.Meta,
+	}, nil
+}
+
+// message returns the request, named.
+func (u *Update) message(user events.UserID) (*dalvdbv1.UpdateRequest, error) {
+	ev, err := u.event(user)
+	if err != nil {
+		return nil, err
 	}
 	if ev.Request == "" && ev.Source == (events.Source{}) {
 		ev.Request = uuid.NewString()

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/dalvdb/dalvdb/events"
+	kafka "github.com/dalvdb/dalvdb/events/pubsub"
 	"github.com/dalvdb/dalvdb/sdk/backend"
 	"github.com/dalvdb/dalvdb/sdk/backend/pubsub"
 )
@@ -75,4 +76,24 @@ func ExampleEvent() {
 		return err // the message comes again, unless this is nil
 	}
 	_ = handle // router.AddConsumerHandler takes it
+}
+
+// A service asks for an update through Kafka, and need not wait for the node.
+func ExampleCommand() {
+	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Kafka: kafka.Kafka{Brokers: []string{"127.0.0.1:9092"}}})
+	if err != nil {
+		slog.Error("publisher", "error", err)
+		return
+	}
+	defer publisher.Close()
+	msg, err := pubsub.Command("ann", backend.Update{Ops: []events.Op{
+		events.Increment("visits", 1), events.Put("theme", events.Text("dark")),
+	}})
+	if err != nil {
+		slog.Error("command", "error", err)
+		return
+	}
+	if err := publisher.Publish("dalvdb.commands", msg); err != nil {
+		slog.Error("publish", "error", err) // it may be there all the same
+	}
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/dalvdb/dalvdb/connectapi/wire"
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/sdk/backend"
 )
 
 // KeyMetadata has the user of a message, which is the key of a record in Kafka.
@@ -32,6 +34,19 @@ func PositionOf(msg *message.Message) (events.Position, error) {
 		return events.Position{}, fmt.Errorf("message %q: %s: %w", msg.UUID, wire.HeaderID, err)
 	}
 	return p, nil
+}
+
+// Command returns the message that asks for an update of a user, for a Publisher of
+// events/pubsub and the topic <prefix>.commands of a server whose log is in Kafka. See
+// backend.Update.Command for what comes of it.
+func Command(user events.UserID, u backend.Update) (*message.Message, error) {
+	m, err := u.Command(user, FormatProtobuf)
+	if err != nil {
+		return nil, err
+	}
+	msg := newMessage(context.Background(), m)
+	msg.UUID = watermill.NewUUID()
+	return msg, nil
 }
 
 // newMessage returns one delivery of a message. Whoever gets it may change it.
