@@ -24,6 +24,7 @@ import (
 	"github.com/dalvdb/dalvdb/events/kafkalog"
 	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/ingest"
+	"github.com/dalvdb/dalvdb/ingest/commands"
 	"github.com/dalvdb/dalvdb/projector"
 	"github.com/dalvdb/dalvdb/projector/feed"
 )
@@ -55,6 +56,10 @@ type node struct {
 
 	keysMu   sync.Mutex
 	keysLook [2]look // of the key file when it was read again last
+
+	commands    *commands.Router // nil: none are taken
+	endCommands func()
+	taking      sync.WaitGroup
 
 	reloading context.Context // of who reads files again
 	endReload func()
@@ -108,7 +113,7 @@ func (n *node) start(ctx context.Context) error {
 		steps = []func(context.Context) error{n.bind, n.openLog}
 	}
 	steps = slices.Insert(steps, 0, n.openTraces)
-	steps = append(steps, n.openState, n.beginLog, n.startFold, n.startFeed, n.openKeys, n.openAPI, n.listen)
+	steps = append(steps, n.openState, n.beginLog, n.startFold, n.startFeed, n.openKeys, n.openAPI, n.listen, n.startCommands)
 	for _, step := range steps {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -259,6 +264,9 @@ func (n *node) openAPI(context.Context) error {
 		if err := n.registry.Register(&feedCollector{n.feed}); err != nil {
 			return err
 		}
+	}
+	if err := n.openCommands(submit); err != nil {
+		return err
 	}
 	n.api, err = connectapi.New(n.edgeConfig(submit))
 	return err

@@ -19,13 +19,14 @@ type stopStep struct {
 	mayFail bool
 }
 
-// stopSteps is the order in which a node stops. Requests come to an end before
-// the fold does, because they wait for its verdicts; the feed gets what was folded
-// last; nobody reads the state any more when it is closed; the log is closed last,
-// because it is what counts.
+// stopSteps is the order in which a node stops. Commands and requests come to an end
+// before the fold does, because they wait for its verdicts; the feed gets what was
+// folded last; nobody reads the state any more when it is closed; the log is closed
+// last, because it is what counts.
 func (n *node) stopSteps() []stopStep {
 	return []stopStep{
 		{"end streams", time.Second, n.drain, false},
+		{"end taking commands", 30 * time.Second, n.stopCommands, false},
 		{"finish requests", connectapi.ShutdownTimeout, n.shutdown, true},
 		{"break off what is left of them", 5 * time.Second, n.breakOff, false},
 		{"end reading keys and certificates", 10 * time.Second, n.stopReload, false},

@@ -23,6 +23,7 @@ type settings struct {
 	kafka         kafkaSettings
 	weakTopics    bool
 	feed          string // one of the words below
+	noCommands    bool
 	listen        string
 	backendListen string
 	partitions    int32
@@ -67,8 +68,10 @@ are on --backend-listen, which others than this machine should reach only with
 TLS.
 
 With --log kafka the log is in topics that "dalvdb kafka init" has made, and the
-directory holds state/ and keys. One node at a time may serve a log. What is
-accepted is written to the topic PREFIX.changes, too (--feed, dalvdb tail).
+directory holds state/, keys, and instance, by which Kafka knows the node again.
+One node at a time may serve a log. What is accepted is written to the topic
+PREFIX.changes, too (--feed, dalvdb tail), and what services ask for through
+PREFIX.commands is carried out.
 
 keys is a JWK Set (RFC 7517). Credentials that one of its keys has signed are
 good, and "dalvdb token" signs with the newest that is private. Where there is
@@ -106,6 +109,7 @@ func serveFlags(cmd *cobra.Command) *settings {
 	s.kafka.flags(f)
 	f.BoolVar(&s.weakTopics, "allow-weak-topics", false, "take a topic of Kafka with fewer copies than three")
 	f.Var(newChoice(&s.feed, feedProtobuf, feedProtobuf, feedJSON, feedOff), "feed", "form of what is written to the topic of the changes in Kafka")
+	f.BoolVar(&s.noCommands, "no-commands", false, "take no commands from Kafka's topic PREFIX.commands")
 	f.Int32Var(&s.partitions, "partitions", 0, "how many partitions a new log gets, for ever; 0: 64, or as it has")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM `FILE`; TLS is for both ports, but not on loopback for backends")
 	f.StringVar(&s.tlsKey, "tls-key", "", "its private key, PEM `FILE`")
@@ -132,6 +136,8 @@ func (s *settings) validate() error {
 		return usageError("--allow-weak-topics: only with --log kafka")
 	case s.log != kafkaLog && s.feed != "" && s.feed != feedProtobuf:
 		return usageError("--feed: only with --log kafka")
+	case s.log != kafkaLog && s.noCommands:
+		return usageError("--no-commands: only with --log kafka")
 	case s.partitions < 0 || s.partitions > pebblelog.PartitionsMax:
 		return usageError("--partitions %d: want 1 to %d, or 0 for what is usual", s.partitions, pebblelog.PartitionsMax)
 	case (s.tlsCert == "") != (s.tlsKey == ""):

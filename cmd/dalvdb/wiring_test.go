@@ -48,6 +48,7 @@ func wirings(taken string) map[string]wiring {
 		"topic-prefix":      at("shop", "shop", func(n *node) any { return kafkaOptions(n).Prefix }),
 		"allow-weak-topics": at("true", true, func(n *node) any { return kafkaOptions(n).AllowWeakTopics }),
 		"feed":              at("json", wire.FormatJSON, func(n *node) any { return n.feedFormat() }),
+		"no-commands":       {shown: "TestCommands"},
 		"kafka-tls":         at("true", 1, func(n *node) any { return len(kafkaOptions(n).Client) }),
 		"kafka-ca":          {shown: "TestKafkaTLS"},
 		"kafka-cert":        {shown: "TestKafkaTLS"},
