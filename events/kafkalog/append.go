@@ -95,36 +95,58 @@ func (l *Log) traced(caller context.Context) context.Context {
 // hand gives a copy of the record to the client, once there is room for it. It
 // fails only before that.
 func (l *Log) hand(ctx context.Context, part *partition, user events.UserID, record []byte) (*appended, error) {
-	cost := int64(len(record) + recordBytes)
-	waiting, stop := l.within(ctx)
-	defer stop()
-	if err := l.room.Acquire(waiting, cost); err != nil {
+	if err := l.makeRoom(ctx, record); err != nil {
 		return nil, err
 	}
-	l.using.RLock()
-	defer l.using.RUnlock()
-	if l.closing {
-		l.room.Release(cost)
-		return nil, events.ErrClosed
-	}
 	a := &appended{record: bytes.Clone(record), before: part.reached(), done: make(chan struct{})}
-	r := &kgo.Record{Topic: l.topic, Partition: int32(part.id), Value: a.record, Context: l.traced(ctx)}
+	r := l.recordOf(part, user, a.record)
+	r.Context = l.traced(ctx)
+	return a, l.produce(r, func(r *kgo.Record, err error) {
+		if a.offset, a.err = events.Offset(r.Offset), err; err == nil {
+			part.reach(a.offset)
+		}
+		close(a.done)
+	})
+}
+
+// makeRoom waits until there is room for a record, which produce gives back.
+func (l *Log) makeRoom(ctx context.Context, record []byte) error {
+	waiting, stop := l.within(ctx)
+	defer stop()
+	return l.room.Acquire(waiting, roomOf(record))
+}
+
+func roomOf(record []byte) int64 { return int64(len(record) + recordBytes) }
+
+// recordOf is a record as it stands in Kafka.
+func (l *Log) recordOf(part *partition, user events.UserID, record []byte) *kgo.Record {
+	r := &kgo.Record{Topic: l.topic, Partition: int32(part.id), Value: record}
 	if user != "" {
 		r.Key = []byte(user)
 	}
 	if r.Value == nil {
 		r.Value = []byte{} // Kafka tells no value from an empty one
 	}
+	return r
+}
+
+// produce gives a record to the client, for which there is room, and lets then know
+// the outcome. It fails only before that.
+func (l *Log) produce(r *kgo.Record, then func(*kgo.Record, error)) error {
+	cost := roomOf(r.Value)
+	l.using.RLock()
+	defer l.using.RUnlock()
+	if l.closing {
+		l.room.Release(cost)
+		return events.ErrClosed
+	}
 	// Not the context of the caller: by that of its first record the client fails
 	// all that wait in the partition.
 	l.writer.Produce(l.alive, r, func(r *kgo.Record, err error) {
 		l.room.Release(cost)
-		if a.offset, a.err = events.Offset(r.Offset), err; err == nil {
-			part.reach(a.offset)
-		}
-		close(a.done)
+		then(r, err)
 	})
-	return a, nil
+	return nil
 }
 
 // misplaced says what is wrong about a record that was acknowledged at an offset

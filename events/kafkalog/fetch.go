@@ -18,6 +18,7 @@ var errOutOfRange = errors.New("offset out of range")
 // fetched is what the leader has at and after an offset.
 type fetched struct {
 	records []events.Stored
+	raw     []*kgo.Record // the same, with their keys and headers
 	next    events.Offset // without records: none stands before it
 	end     events.Offset // without records: where the partition can be followed from
 }
@@ -98,7 +99,7 @@ func readBatches(part *partition, rp *kmsg.FetchResponseTopicPartition, from eve
 		Offset: int64(from), Partition: int32(part.id),
 	}, rp, kgo.DefaultDecompressor(), nil)
 	if len(fp.Records) > 0 {
-		return fetched{records: storedOf(fp.Records)}, nil
+		return fetched{records: storedOf(fp.Records), raw: fp.Records}, nil
 	}
 	if fp.Err != nil {
 		return fetched{}, fp.Err
