@@ -21,6 +21,10 @@
 // is set. A start goes on with the history: Begin writes no epoch. One is written
 // by BeginEpoch, after a copy, and after an operator accepted a loss.
 //
+// Copy moves another log into an empty topic, record by record at the same offsets.
+// Its records carry a header, by which Open knows one that has not come to its end,
+// and refuses it: ErrCopying.
+//
 // Loss: a reader that finds the log shorter than it was, or begun later, or made
 // anew, ends with events.ErrCorrupt, and so does everything else of that partition
 // until the log is opened again. What the brokers are asked is asked of the leader
@@ -37,7 +41,8 @@
 // in memory; who is behind those reads from the leader at its own pace.
 //
 // What it refuses to do. It opens no topic that would forget or lose records
-// (ErrTopic), and appends to none that came to be so while it was open. It makes
+// (ErrTopic), and appends to none that came to be so while it was open; one that is
+// only read (Options.ReadOnly) it opens as it is, and makes none. It makes
 // no topics, but for Init; it commits no offsets, joins no group, uses no
 // transaction, and reads from no follower. It does not say that a record is
 // certainly not in the log once the client has it: an answer that came last does

@@ -43,6 +43,9 @@ func (l *Log) make(ctx context.Context) error {
 			first.Partitions, l.opts.Partitions)
 	}
 	l.partitions = l.partitions[:first.Partitions]
+	if err := l.copyEnded(ctx); err != nil { // before a genesis is written to a partition that has none
+		return err
+	}
 	var all errgroup.Group
 	all.SetLimit(genesesAtOnce)
 	for _, part := range l.partitions {
@@ -64,6 +67,9 @@ func (l *Log) genesis(ctx context.Context, part *partition, count int32) (*event
 	g, err := l.readGenesis(ctx, part)
 	if g != nil || err != nil {
 		return g, err
+	}
+	if l.opts.ReadOnly {
+		return nil, fmt.Errorf("partition %d is empty: %w", part.id, ErrNoLog)
 	}
 	wrote := l.writeGenesis(ctx, part, count)
 	// Whatever came of it, and whoever else wrote one: what stands there counts.

@@ -56,13 +56,19 @@ var _ events.Log = (*Log)(nil)
 // handed to them.
 const closeTimeout = 5 * time.Second
 
-var errBegun = errors.New("log has been begun already")
+var (
+	errBegun    = errors.New("log has been begun already")
+	errReadOnly = errors.New("log is open to be read only")
+)
 
 // Begin lets records in. It is called once, after the state was compared with the
 // log. It writes nothing: a start goes on with the history that is there.
 func (l *Log) Begin(ctx context.Context) error {
 	if err := l.usable(ctx); err != nil {
 		return err
+	}
+	if l.opts.ReadOnly {
+		return errReadOnly
 	}
 	if !l.begun.CompareAndSwap(false, true) {
 		return errBegun

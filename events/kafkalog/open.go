@@ -32,6 +32,34 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options of the log: %w", err)
 	}
+	l, err := connect(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open topic %s: %w", l.topic, err), l.Close())
+	}
+	l.running.Go(func() { l.follower.run(l.alive) })
+	if !opts.ReadOnly {
+		l.running.Go(func() { l.watch(l.alive) })
+	}
+	return l, nil
+}
+
+func (l *Log) open(ctx context.Context) error {
+	if err := l.find(ctx); err != nil {
+		return err
+	}
+	if !l.opts.ReadOnly {
+		if err := l.Check(ctx); err != nil {
+			return err
+		}
+	}
+	return l.make(ctx)
+}
+
+// connect makes the clients of a log whose topic has not been looked at yet.
+func connect(ctx context.Context, opts Options) (*Log, error) {
 	l := &Log{
 		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
 		room: semaphore.NewWeighted(waitingBytesMax), contact: &contact{begin: time.Now()},
@@ -44,6 +72,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		return hooks
 	}
 	l.alive, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	var err error
 	if l.writer, err = kgo.NewClient(l.opts.writerOptions()...); err != nil {
 		return nil, fmt.Errorf("options of the log: %w", err)
 	}
@@ -53,15 +82,11 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		return nil, fmt.Errorf("options of the log: %w", err)
 	}
 	l.admin, l.follower = kadm.NewClient(l.writer), newFollower(l, client)
-	if err := l.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open topic %s: %w", l.topic, err), l.Close())
-	}
-	l.running.Go(func() { l.follower.run(l.alive) })
-	l.running.Go(func() { l.watch(l.alive) })
 	return l, nil
 }
 
-func (l *Log) open(ctx context.Context) error {
+// find finds the topic, and how many partitions it has.
+func (l *Log) find(ctx context.Context) error {
 	topic, err := awaitTopic(ctx, l.admin, l.topic)
 	if err != nil {
 		return err
@@ -76,10 +101,7 @@ func (l *Log) open(ctx context.Context) error {
 			id: p, recentMax: max(recentBytesMin, recentBytesMax/count), known: -1, epoch: -1,
 		})
 	}
-	if err := l.Check(ctx); err != nil {
-		return err
-	}
-	return l.make(ctx)
+	return nil
 }
 
 // triesNew is how often a topic that nobody knows is asked for: for somewhat more
@@ -117,5 +139,17 @@ func findTopic(ctx context.Context, admin *kadm.Client, name string) (kadm.Topic
 	return topic, nil
 }
 
-// ErrNoTopic is returned by Open when there is no topic for the log.
-var ErrNoTopic = errors.New("there is no such topic")
+// Errors of Open.
+var (
+	// ErrNoTopic says that there is no topic for the log.
+	ErrNoTopic = errors.New("there is no such topic")
+
+	// ErrNoLog says that the topic has no log yet, or not all of it, and that none is
+	// made (Options.ReadOnly).
+	ErrNoLog = errors.New("there is no log in it")
+
+	// ErrCopying says that a copy into the topic has not ended. What is there has no
+	// end of its own: who went on with it would write where records are to come that
+	// others have seen. It is copied to its end, or the topic is made anew.
+	ErrCopying = errors.New("a copy of a log into it has not ended")
+)

@@ -48,6 +48,10 @@ type Options struct {
 	// tell one of its settings. What would let records vanish is refused all the same.
 	AllowWeakTopics bool
 
+	// ReadOnly opens a log to be read, and writes nothing: one that has not been made
+	// is an ErrNoLog, Begin and Append fail, and how its topic is set is no matter.
+	ReadOnly bool
+
 	// CheckEvery is how often the topic is looked at; 0 is a minute.
 	CheckEvery time.Duration
 
