@@ -65,7 +65,7 @@ With fewer than three brokers give --replication-factor, and serve with
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeoutCause(cmd.Context(), kafkaInitTimeout, errors.New("no broker answers, or they take too long"))
+		ctx, cancel := context.WithTimeoutCause(cmd.Context(), kafkaInitTimeout, errKafkaSilent)
 		defer cancel()
 		topics, err := kafkalog.Init(ctx, kafkalog.InitOptions{
 			Brokers: k.brokers, Prefix: k.prefix, Partitions: *partitions, ReplicationFactor: replicas,

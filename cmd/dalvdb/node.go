@@ -151,6 +151,9 @@ func (n *node) openLog(ctx context.Context) error {
 	if n.settings.log == kafkaLog {
 		return n.openKafka(ctx)
 	}
+	if err := notLeft(n.settings.data); err != nil {
+		return err
+	}
 	log, err := pebblelog.Open(n.logOptions())
 	if err != nil {
 		return err
@@ -167,6 +170,9 @@ func (n *node) openKafka(ctx context.Context) error {
 	log, err := kafkalog.Open(ctx, opts)
 	if errors.Is(err, kafkalog.ErrNoTopic) {
 		return fmt.Errorf("%w: dalvdb kafka init --brokers %s --topic-prefix %s", err, strings.Join(opts.Brokers, ","), opts.Prefix)
+	}
+	if errors.Is(err, kafkalog.ErrCopying) {
+		return fmt.Errorf("%w: run dalvdb copy again, to its end", err)
 	}
 	if err != nil {
 		return err

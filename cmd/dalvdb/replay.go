@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ Nothing is changed; the state that is folded into needs as much room as that of
 the node, a backup as much again, and both are removed at the end. -o table
 prints less, for people. A summary goes to standard error.
 
+With --log kafka the log in Kafka is read, as far as it had come when the replay
+began; nodes may run meanwhile, and nothing is written.
+
 --user, --key and --prefix say what is printed, and not what is folded: in a
 partition everything is, from its beginning. A key counts if an op or a guard
 names it. --from (inclusive) and --to (exclusive) are times, or offsets of the
@@ -47,7 +51,8 @@ its history. What comes before is printed.`,
 		Example: `  dalvdb replay --data data
   dalvdb replay --user ann --values=false
   dalvdb replay --user ann --key theme -o table
-  dalvdb replay --backup dalvdb.tar --partition 3 --to 4711 --records`,
+  dalvdb replay --backup dalvdb.tar --partition 3 --to 4711 --records
+  dalvdb replay --log kafka --brokers k1:9092,k2:9092,k3:9092 --user ann`,
 		Args: wantArgs(0),
 	}
 	r := &replay{app: a}
@@ -63,6 +68,8 @@ its history. What comes before is printed.`,
 type replay struct {
 	app                   *app
 	data, backup, scratch string
+	log                   string // one of the kinds
+	kafka                 kafkaSettings
 	partition             int32
 	from, to              string
 	table                 bool // for people, not JSON
@@ -77,7 +84,9 @@ type replay struct {
 func (r *replay) declare(f *pflag.FlagSet) {
 	f.StringVar(&r.data, "data", defaultData, "data `DIR` of the node")
 	f.StringVar(&r.backup, "backup", "", "read a backup in place of a data directory: a tar `FILE`, or - for standard input")
-	f.StringVar(&r.scratch, "scratch", "", "`DIR` for what is temporary; the data directory, or that of the backup, if not given")
+	f.Var(newChoice(&r.log, embeddedLog, embeddedLog, kafkaLog), "log", "where the log is: in --data, or in Kafka")
+	r.kafka.flags(f)
+	f.StringVar(&r.scratch, "scratch", "", "`DIR` for what is temporary; else that of the data or the backup; of Kafka the system's")
 	f.StringVar((*string)(&r.show.user), "user", "", "only events of `USER`, whose partition alone is read")
 	f.StringArrayVar(&r.show.keys, "key", nil, "only events that name `KEY`; repeatable")
 	f.StringArrayVar(&r.show.prefixes, "prefix", nil, "only events that name a key that begins with `PREFIX`; repeatable")
@@ -96,23 +105,15 @@ func (r *replay) run(ctx context.Context) (err error) {
 	if err := r.bounds(); err != nil {
 		return err
 	}
-	if r.backup == "" {
-		if err := checkLog(r.data); err != nil {
-			return err
-		}
-	}
-	if r.scratch == "" {
-		r.scratch = r.data
-		if r.backup != "" {
-			r.scratch = filepath.Dir(r.backup)
-		}
+	if err := r.checkSource(); err != nil {
+		return err
 	}
 	temporary, err := os.MkdirTemp(r.scratch, "replay-")
 	if err != nil {
 		return usageError("--scratch %s: %w", r.scratch, plain(err))
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
-	log, err := r.openLog(temporary)
+	log, err := r.openLog(ctx, temporary)
 	if err != nil {
 		return err
 	}
@@ -126,6 +127,31 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 	return r.summary(ends)
+}
+
+// checkSource finds what keeps the log from being read that the flags name, and says
+// where there is room beside it.
+func (r *replay) checkSource() error {
+	scratch := r.data
+	switch given := r.kafka.given(); {
+	case r.log == kafkaLog && r.backup != "":
+		return usageError("--backup and --log kafka: give one of them only")
+	case r.log == kafkaLog:
+		if err := r.kafka.validate(); err != nil {
+			return err
+		}
+		scratch = os.TempDir()
+	case len(given) > 0:
+		return usageError("%s: only with --log kafka", strings.Join(given, ", "))
+	case r.backup != "":
+		scratch = filepath.Dir(r.backup)
+	default:
+		if err := checkLog(r.data); err != nil {
+			return err
+		}
+	}
+	r.scratch = cmp.Or(r.scratch, scratch)
+	return nil
 }
 
 // bounds reads --from and --to.
@@ -183,8 +209,12 @@ func (r *replay) choose(partitions int32) error {
 	return nil
 }
 
-// openLog opens the log of the data directory, or of the backup, which is unpacked.
-func (r *replay) openLog(temporary string) (*pebblelog.Log, error) {
+// openLog opens the log in Kafka, of the data directory, or of the backup, which is
+// unpacked.
+func (r *replay) openLog(ctx context.Context, temporary string) (events.Log, error) {
+	if r.log == kafkaLog {
+		return r.kafka.readLog(ctx, r.app.storeLogger())
+	}
 	data := r.data
 	if r.backup != "" {
 		data = temporary

@@ -91,7 +91,7 @@ func addGroups(root *cobra.Command, a *app) {
 		verbs     []*cobra.Command
 	}{
 		{"node", "A node:", []*cobra.Command{
-			newDemo(a), newServe(a), newToken(a), newVerify(a), newReplay(a), newBench(a), newBackup(a), newKafka(a),
+			newDemo(a), newServe(a), newToken(a), newVerify(a), newReplay(a), newBench(a), newBackup(a), newKafka(a), newCopy(a),
 		}},
 		{"data", "The data of a user:", []*cobra.Command{
 			newGet(a), newPut(a), newDel(a), newAdd(a), newRemove(a), newIncr(a), newLs(a), newHistory(a),
