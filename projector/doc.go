@@ -17,7 +17,8 @@
 //     become visible, and survive a crash, all together or not at all.
 //   - An answer is one cut: no answer mixes two offsets of a partition.
 //   - A state goes on only from a log that still holds the record it applied
-//     last; else it is dropped and made again from the log (Open).
+//     last; else it is dropped and made again from the log (Open), or the partition
+//     halts (Config.Continues).
 //
 // What it refuses to do: write to the log, look at a clock where a verdict is
 // decided, or go past a control record it does not know. Such a partition

@@ -151,18 +151,8 @@ func (pr *Projector) openPartition(ctx context.Context, id events.Partition, cfg
 	}
 	if c.ledger != nil {
 		c.ledger.partitions = pr.log.Partitions()
-		why, err := pr.parted(ctx, id, c)
-		if err != nil {
-			return nil, fmt.Errorf("compare state of partition %d with the log: %w", id, err)
-		}
-		if why != "" && !plantStateUnchecked {
-			pr.logger.Warn("state does not fit the log: it is dropped and made again", "partition", id, "applied", c.applied.offset, "why", why)
-			pr.stats.Rebuilt.Add(1)
-			lower := partitionKey(nil, id)
-			if err := pr.db.DeleteRange(lower, after(append([]byte(nil), lower...)), pebble.NoSync); err != nil {
-				return nil, err
-			}
-			c = emptyCut()
+		if c, err = pr.compare(ctx, p, c, cfg); err != nil || p.stopped() != nil {
+			return p, err
 		}
 	}
 	p.cut = c
@@ -175,6 +165,32 @@ func (pr *Projector) openPartition(ctx context.Context, id events.Partition, cfg
 		}
 	}
 	return p, nil
+}
+
+// compare compares the state of a partition with the log, and returns what there is to
+// go on with. A state that does not fit is dropped, or halts the partition.
+func (pr *Projector) compare(ctx context.Context, p *partition, c *cut, cfg *Config) (*cut, error) {
+	why, err := pr.parted(ctx, p.id, c)
+	if err != nil {
+		return nil, fmt.Errorf("compare state of partition %d with the log: %w", p.id, err)
+	}
+	if why == "" || plantStateUnchecked {
+		return c, nil
+	}
+	if cfg.Continues {
+		accepted, err := pr.lossAccepted(ctx, p.id, c)
+		if err != nil {
+			return nil, fmt.Errorf("look for an epoch in partition %d: %w", p.id, err)
+		}
+		if !accepted {
+			p.haltLost(c, why)
+			return c, nil
+		}
+	}
+	pr.logger.Warn("state does not fit the log: it is dropped and made again", "partition", p.id, "applied", c.applied.offset, "why", why)
+	pr.stats.Rebuilt.Add(1)
+	lower := partitionKey(nil, p.id)
+	return emptyCut(), pr.db.DeleteRange(lower, after(append([]byte(nil), lower...)), pebble.NoSync)
 }
 
 func emptyCut() *cut {

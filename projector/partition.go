@@ -69,6 +69,9 @@ type partition struct {
 // serve folds the partition from where it stands, until ctx is done. Any other
 // end halts the partition: the error is kept, and returned.
 func (p *partition) serve(ctx context.Context, log events.Log) error {
+	if err := p.stopped(); err != nil {
+		return err
+	}
 	err := p.follow(ctx, log)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, events.ErrClosed)) {
 		return nil

@@ -26,6 +26,11 @@ type Config struct {
 	// holds can be made again from the log. Required.
 	Dir string
 
+	// Continues says that the log goes on without an epoch when it is begun, as that of
+	// Kafka does: then a partition whose state does not fit the log is not made again
+	// but halts, until an epoch in the log says where records were lost.
+	Continues bool
+
 	// FS is the file system of Dir; nil is that of the operating system.
 	FS vfs.FS
 
@@ -137,7 +142,7 @@ type Projector struct {
 
 // Open opens the state, or makes it, and compares it with the log: a partition
 // whose log no longer holds the record that was applied last is dropped, and
-// made again by Run. Nothing is written to the log. Open must come before the
+// made again by Run, or halts (Config.Continues). Nothing is written to the log. Open must come before the
 // log is begun, because what is appended may cover what was lost.
 func Open(ctx context.Context, cfg Config) (*Projector, error) {
 	if err := cfg.Validate(); err != nil {

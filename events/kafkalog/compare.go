@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -68,10 +69,11 @@ func (c *Copy) look(ctx context.Context, p *copying) (err error) {
 	if p.next > 0 {
 		// The genesis has an id that no other log has; and what was written last is
 		// what a run that was cut off could have spoiled.
-		if _, err := c.compare(ctx, p, 0, 1); err != nil {
+		var recent atomic.Int64 // it is compared once more in the end
+		if _, err := c.compare(ctx, p, 0, 1, &recent); err != nil {
 			return err
 		}
-		if _, err := c.compare(ctx, p, max(0, p.next-comparedRecent), p.next); err != nil {
+		if _, err := c.compare(ctx, p, max(0, p.next-comparedRecent), p.next, &recent); err != nil {
 			return err
 		}
 	}
@@ -104,20 +106,19 @@ func (c *Copy) lookBehind(ctx context.Context, p *copying, end events.Offset) er
 
 // compareWhole compares a partition from its beginning to its end.
 func (c *Copy) compareWhole(ctx context.Context, p *copying) (err error) {
-	p.hash, err = c.compare(ctx, p, 0, p.last+1)
+	p.hash, err = c.compare(ctx, p, 0, p.last+1, &c.Progress.Compared)
 	return err
 }
 
 // compare compares [from, to) of both logs: offsets, bytes, and the users by whom
 // Kafka's own tools know them. It returns the running hash of these records.
-func (c *Copy) compare(ctx context.Context, p *copying, from, to events.Offset) (hash [sha256.Size]byte, err error) {
+func (c *Copy) compare(ctx context.Context, p *copying, from, to events.Offset, compared *atomic.Int64) (hash [sha256.Size]byte, err error) {
 	rd, err := c.Source.Read(p.id, from)
 	if err != nil {
 		return hash, err
 	}
 	defer func() { err = errors.Join(err, rd.Close()) }()
 	target := &targetReader{log: c.log, part: p.partition, next: from}
-	whole := from == 0 && to == p.last+1
 	for next := from; next < to; {
 		batch, err := rd.Next(ctx)
 		if err != nil {
@@ -132,9 +133,8 @@ func (c *Copy) compare(ctx context.Context, p *copying, from, to events.Offset) 
 				return hash, err
 			}
 			hash = chain(hash, s)
-			if next = s.Offset + 1; whole {
-				c.Progress.Compared.Add(1)
-			}
+			next = s.Offset + 1
+			compared.Add(1)
 		}
 	}
 	return hash, nil

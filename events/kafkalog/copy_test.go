@@ -226,6 +226,9 @@ func TestCopyEndsInParts(t *testing.T) {
 	run = c.copyOf(from)
 	done, err := run.Run(testContext(t))
 	must(t, err)
+	if got := run.Progress.Compared.Load(); got != 2*copiedRecords {
+		t.Errorf("%d were compared, want each once", got)
+	}
 	if done.Before || run.Progress.There.Load() != 2*copiedRecords || run.Progress.Copied.Load() != 0 {
 		t.Errorf("done before: %v, %d there, %d copied", done.Before, run.Progress.There.Load(), run.Progress.Copied.Load())
 	}
