@@ -21,7 +21,7 @@ func newKafka(a *app) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SuggestionsMinimumDistance = 2
-	cmd.AddCommand(newKafkaInit(a))
+	cmd.AddCommand(newKafkaInit(a), newKafkaAcceptLoss(a))
 	return cmd
 }
 

@@ -186,7 +186,9 @@ func (n *node) openKafka(ctx context.Context) error {
 func (n *node) ready() error { return errors.Join(n.state.Ready(), n.reachable()) }
 
 func (n *node) openState(ctx context.Context) (err error) {
-	n.state, err = projector.Open(ctx, n.stateConfig())
+	if n.state, err = projector.Open(ctx, n.stateConfig()); err == nil {
+		n.tellLosses()
+	}
 	return stateError(stateDir(n.settings.data), err)
 }
 

@@ -30,6 +30,7 @@ func (n *node) kafkaOptions() (kafkalog.Options, error) {
 func (n *node) stateConfig() projector.Config {
 	return projector.Config{
 		Log: n.log, Dir: stateDir(n.settings.data), TombstonesKeep: n.settings.tombstones, Logger: n.logger,
+		Continues: n.settings.log == kafkaLog,
 	}
 }
 
