@@ -20,6 +20,10 @@ const (
 	// Brokers take no less than six seconds unless they are told to.
 	sessionTimeout = 8 * time.Second
 
+	// rebalanceTimeout is how long a rebalance waits for members of which nothing is
+	// heard. Who is there gives up its partitions at once.
+	rebalanceTimeout = sessionTimeout
+
 	// heartbeatEvery leaves room for three that get lost.
 	heartbeatEvery = 2 * time.Second
 
@@ -110,7 +114,7 @@ func (c Config) poison() string { return c.Prefix + ".commands.poison" }
 
 func (c Config) subscriber() pubsub.SubscriberConfig {
 	k := c.Kafka
-	k.Client = append([]kgo.Opt{kgo.HeartbeatInterval(heartbeatEvery)}, k.Client...)
+	k.Client = append([]kgo.Opt{kgo.HeartbeatInterval(heartbeatEvery), kgo.RebalanceTimeout(rebalanceTimeout)}, k.Client...)
 	return pubsub.SubscriberConfig{
 		Kafka: k, Group: c.topic(), InstanceID: c.Instance, SessionTimeout: sessionTimeout,
 		Start: pubsub.Oldest, NackPause: nackPause,
