@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -272,16 +273,17 @@ func TestCopyRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		there func(*testing.T, events.Log) []*kgo.Record // what stands in the target
 		want  string
+		late  bool // it is found when all has been copied
 	}{
 		"another log": {
 			func(t *testing.T, _ events.Log) []*kgo.Record { return records(t, source(t, 1), 0) },
-			"partition 0: at offset 0 the target has another record",
+			"partition 0: at offset 0 the target has another record", false,
 		},
 		"another record at the end": {
 			func(t *testing.T, from events.Log) []*kgo.Record {
 				return append(records(t, from, 10), &kgo.Record{Topic: topic, Value: []byte("another")})
 			},
-			"partition 0: at offset 11 the target has another record",
+			"partition 0: at offset 11 the target has another record", false,
 		},
 		"another record long before the end": {
 			func(t *testing.T, from events.Log) []*kgo.Record {
@@ -289,7 +291,7 @@ func TestCopyRefuses(t *testing.T) {
 				all[17].Value = all[18].Value
 				return all
 			},
-			"partition 0: at offset 17 the target has another record",
+			"partition 0: at offset 17 the target has another record", true,
 		},
 		"another key": {
 			func(t *testing.T, from events.Log) []*kgo.Record {
@@ -297,24 +299,28 @@ func TestCopyRefuses(t *testing.T) {
 				all[7].Key = []byte("bob")
 				return all
 			},
-			"partition 0: at offset 7 the target has the record under another key",
+			"partition 0: at offset 7 the target has the record under another key", false,
 		},
 		"another record behind the end": {
 			func(t *testing.T, from events.Log) []*kgo.Record {
 				return append(records(t, from, copiedRecords-1), &kgo.Record{Topic: topic, Value: []byte("another")})
 			},
-			"partition 0: at offset 700, where the source ends, the target has another record",
+			"partition 0: at offset 700, where the source ends, the target has another record", false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, from := newCluster(t), source(t, 1)
 			c.init(t, 1)
-			must(t, c.raw(t).ProduceSync(testContext(t), test.there(t, from)...).FirstErr())
+			there := test.there(t, from)
+			must(t, c.raw(t).ProduceSync(testContext(t), there...).FirstErr())
 			run := c.copyOf(from)
 			run.Leave = func() error { t.Error("the source was left"); return nil }
 			_, err := run.Run(testContext(t))
 			if !errors.Is(err, kafkalog.ErrNoCopy) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
+			}
+			if end := c.PartitionInfo(topic, 0).HighWatermark; !test.late && end != int64(len(there)) {
+				t.Errorf("the target has come from %d to %d", len(there), end)
 			}
 		})
 	}
@@ -324,6 +330,61 @@ func TestCopyRefuses(t *testing.T) {
 		_, err := c.copyOf(source(t, 3)).Run(testContext(t))
 		if count := (*kafkalog.CountError)(nil); !errors.As(err, &count) || count.Has != 2 || count.Want != 3 {
 			t.Errorf("got %v, want a CountError", err)
+		}
+	})
+}
+
+// meddled is a source that does something when it has been read once.
+type meddled struct {
+	events.Log
+	meddle func()
+}
+
+type meddledReader struct {
+	events.Reader
+	of *meddled
+}
+
+func (m *meddled) Read(p events.Partition, from events.Offset) (events.Reader, error) {
+	r, err := m.Log.Read(p, from)
+	return meddledReader{r, m}, err
+}
+
+func (r meddledReader) Next(ctx context.Context) ([]events.Stored, error) {
+	batch, err := r.Reader.Next(ctx)
+	if batch[0].Offset > 300 {
+		r.of.meddle()
+	}
+	return batch, err
+}
+
+// Somebody else writes to the target while it is copied to, or before it is ended: each
+// offset that is acknowledged is compared.
+func TestCopySeesOthersWrite(t *testing.T) {
+	meddle := func(t *testing.T, c *cluster) func() {
+		client, once := c.raw(t), sync.Once{}
+		return func() {
+			once.Do(func() {
+				must(t, client.ProduceSync(testContext(t), &kgo.Record{Topic: topic, Value: []byte("meddled")}).FirstErr())
+			})
+		}
+	}
+	t.Run("while it is copied", func(t *testing.T) {
+		c := newCluster(t)
+		c.init(t, 1)
+		run := c.copyOf(&meddled{source(t, 1), meddle(t, c)})
+		run.Leave = func() error { t.Error("the source was left"); return nil }
+		if _, err := run.Run(testContext(t)); !errors.Is(err, kafkalog.ErrNoCopy) || !strings.Contains(err.Error(), "was written at offset") {
+			t.Errorf("got %v, want ErrNoCopy by an offset", err)
+		}
+	})
+	t.Run("before it is ended", func(t *testing.T) {
+		c := newCluster(t)
+		c.init(t, 1)
+		run, meddle := c.copyOf(source(t, 1)), meddle(t, c)
+		run.Leave = func() error { meddle(); return nil }
+		if _, err := run.Run(testContext(t)); !errors.Is(err, kafkalog.ErrNoCopy) || !strings.Contains(err.Error(), "the epoch was written at offset 701") {
+			t.Errorf("got %v, want ErrNoCopy by the offset of the epoch", err)
 		}
 	})
 }
