@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -22,8 +23,8 @@ const (
 )
 
 // Open opens the log in a topic that Init has made. A log whose partitions are
-// empty is made by it. Records can be read at once; Append works after Begin. It
-// asks the brokers until they answer or ctx is done.
+// empty is made by it. Records can be read at once; Append works after Begin. Once
+// a broker has answered, it asks until those that lead do, or ctx is done.
 //
 // Errors: *TopicError when the topic would not keep what is acknowledged; one that
 // wraps events.ErrCorrupt when what is stored cannot be what was written.
@@ -51,7 +52,7 @@ func (l *Log) open(ctx context.Context) error {
 		return err
 	}
 	if !l.opts.ReadOnly {
-		if err := l.Check(ctx); err != nil {
+		if err := l.firstCheck(ctx); err != nil {
 			return err
 		}
 	}
@@ -102,6 +103,30 @@ func (l *Log) find(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// firstCheck is Check until the brokers have answered. One that was killed is taken
+// for a leader until its session ends, and a node may start just then.
+func (l *Log) firstCheck(ctx context.Context) error {
+	for tries := 0; ; tries++ {
+		err := l.Check(ctx)
+		if !isPassing(err) || ctx.Err() != nil {
+			return err
+		}
+		if tries == triesQuiet {
+			l.logger.Warn("the topic cannot be checked, and the log waits for that", "topic", l.topic, "err", err)
+		}
+		if err := pause(ctx, tries); err != nil {
+			return err
+		}
+	}
+}
+
+// isPassing reports whether an error says that a broker is away, or not yet or no
+// longer the one to ask.
+func isPassing(err error) bool {
+	network := (*net.OpError)(nil)
+	return kerr.IsRetriable(err) || errors.As(err, &network)
 }
 
 // triesNew is how often a topic that nobody knows is asked for: for somewhat more

@@ -1,11 +1,16 @@
 package kafkalog_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -196,6 +201,29 @@ func TestTopicMadeJustNow(t *testing.T) {
 	log := c.open(t)
 	must(t, log.Begin(testContext(t)))
 	mustGoOn(t, log, 0)
+}
+
+// A node starts while the leader of a partition is away, and nobody else leads yet.
+func TestLeaderIsAwayAtOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.init(t, 1)
+		away := fmt.Sprint(":", 9092+c.LeaderFor(topic, 0))
+		var refused atomic.Int64
+		log := c.open(t, func(o *kafkalog.Options) {
+			o.Client = []kgo.Opt{kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if strings.HasSuffix(addr, away) && refused.Add(1) <= 20 {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+				}
+				return c.net.DialContext(ctx, network, addr)
+			})}
+		})
+		must(t, log.Begin(testContext(t)))
+		mustGoOn(t, log, 0)
+		if n := refused.Load(); n <= 20 {
+			t.Errorf("the leader was away for %d connections only", n)
+		}
+	})
 }
 
 func mustHave(t *testing.T, topics []kafkalog.Topic, names []string, made bool) {
