@@ -59,6 +59,11 @@ full: ## Run the tests alone, at full length, on what ships
 # a store that was closed, which thousands of histories would not survive.
 	$(GO) test -timeout 20m $(ARGS) $(PKG)
 
+ROUNDS ?= 20
+.PHONY: chaos
+chaos: ## Kill brokers and nodes on real Apache Kafka under load, ROUNDS times (20)
+	PROCESS_ROUNDS='$(ROUNDS)' $(GO) test -run '^TestChaos$$' -count=1 -timeout 2h -v $(ARGS) ./internal/process
+
 FUZZTIME ?= 5s
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (5s each)

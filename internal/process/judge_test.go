@@ -72,8 +72,13 @@ func readLog(tb testing.TB, data string) map[events.Partition][][]byte {
 // it all that callers were told and shown.
 func (l *load) judge(data string) *judge {
 	l.tb.Helper()
+	return l.judgeLog(readLog(l.tb, data))
+}
+
+// judgeLog folds a log, and compares with it all that callers were told and shown.
+func (l *load) judgeLog(log map[events.Partition][][]byte) *judge {
+	l.tb.Helper()
 	j := &judge{tb: l.tb, models: map[events.Partition]*projectortest.Model{}, told: map[name][]projectortest.Told{}, restored: l.restored}
-	log := readLog(l.tb, data)
 	shown := l.shown(int32(len(log)))
 	for p, records := range log {
 		j.fold(p, records, shown[p])
