@@ -43,6 +43,7 @@ func (l *Log) make(ctx context.Context) error {
 			first.Partitions, l.opts.Partitions)
 	}
 	l.partitions = l.partitions[:first.Partitions]
+	l.noteAdded(int(inTopic))
 	if err := l.copyEnded(ctx); err != nil { // before a genesis is written to a partition that has none
 		return err
 	}

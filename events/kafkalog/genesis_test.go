@@ -3,10 +3,12 @@ package kafkalog_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
@@ -117,6 +119,37 @@ func TestCountOfPartitions(t *testing.T) {
 		t.Errorf("Partitions() = %d, want 3", got)
 	}
 	must(t, again.Close())
+}
+
+// Partitions that are added while the log is open are left alone, and it is said
+// once; after the next opening again.
+func TestAddedPartitions(t *testing.T) {
+	c := newCluster(t)
+	c.init(t, 2)
+	said := new(words)
+	listen := func(o *kafkalog.Options) { o.Logger = slog.New(slog.NewTextHandler(said, nil)) }
+	log := c.open(t, listen)
+	must(t, log.Begin(testContext(t)))
+	client, err := kgo.NewClient(append(c.client(), kgo.SeedBrokers(c.ListenAddrs()...))...)
+	must(t, err)
+	defer client.Close()
+	_, err = kadm.NewClient(client).CreatePartitions(testContext(t), 3, topic)
+	must(t, err)
+	const line = "the topic has more partitions than the log"
+	ctx := testContext(t)
+	for !strings.Contains(said.String(), line) { // the client may still have an answer of before
+		must(t, ctx.Err())
+		must(t, log.Check(ctx))
+	}
+	must(t, log.Check(ctx))
+	mustGoOn(t, log, 1)
+	again := c.open(t, listen)
+	if got := again.Partitions(); got != 2 {
+		t.Errorf("Partitions() = %d, want 2", got)
+	}
+	if got := strings.Count(said.String(), line); got != 2 {
+		t.Errorf("it was said %d times, want once at each opening:\n%s", got, said)
+	}
 }
 
 // What does not begin with a genesis is no log of ours.

@@ -34,6 +34,7 @@ type Log struct {
 	room       *semaphore.Weighted // bytes of records that wait for their brokers
 
 	begun atomic.Bool
+	added atomic.Bool                // it was said that the topic has more partitions
 	weak  atomic.Pointer[TopicError] // why the topic must not be appended to; nil: it may
 
 	// alive ends when the log is closed; then everything of it ends with ErrClosed.

@@ -148,6 +148,7 @@ func (l *Log) faults(ctx context.Context) ([]Fault, error) {
 	if err := l.sameTopic(topic.ID); err != nil {
 		return nil, err
 	}
+	l.noteAdded(len(topic.Partitions))
 	faults, err := topicFaults(ctx, l.admin, &topic, logSettings(replicasMin, inSyncReplicasMin))
 	if err != nil {
 		return nil, err
@@ -169,6 +170,16 @@ func (l *Log) faults(ctx context.Context) ([]Fault, error) {
 		}
 	}
 	return faults, nil
+}
+
+// noteAdded says once that the topic has partitions which the log has not, as when
+// somebody adds some. Nothing is lost by it, for the count is that of the genesis:
+// they are neither read nor written, and cannot be taken away.
+func (l *Log) noteAdded(inTopic int) {
+	if n := len(l.partitions); inTopic > n && l.added.CompareAndSwap(false, true) {
+		l.logger.Warn("the topic has more partitions than the log: those are neither read nor written",
+			"topic", l.topic, "log", n, "topic_has", inTopic)
+	}
 }
 
 // topicFaults compares the settings of a topic with those that are wanted.

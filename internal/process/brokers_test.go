@@ -33,18 +33,18 @@ const eventsTopic = "dalvdb.events"
 // newBrokers starts brokers, and makes the topics.
 func newBrokers(tb testing.TB, count, partitions int) *brokers {
 	tb.Helper()
-	return topicsOn(tb, kafkatest.Start(tb, count), partitions)
+	b := onBrokers(tb, kafkatest.Start(tb, count))
+	b.makeTopics(partitions)
+	return b
 }
 
-// topicsOn makes the topics on brokers that run.
-func topicsOn(tb testing.TB, c *kafka.Cluster, partitions int) *brokers {
+// onBrokers returns brokers that run, without topics.
+func onBrokers(tb testing.TB, c *kafka.Cluster) *brokers {
 	tb.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.MetadataMinAge(10*time.Millisecond))
 	must(tb, err)
 	tb.Cleanup(client.Close)
-	b := &brokers{Cluster: c, tb: tb, admin: kadm.NewClient(client), copies: len(c.IDs())}
-	b.makeTopics(partitions)
-	return b
+	return &brokers{Cluster: c, tb: tb, admin: kadm.NewClient(client), copies: len(c.IDs())}
 }
 
 func (b *brokers) makeTopics(partitions int) {

@@ -153,6 +153,13 @@ func (n *node) current() *process {
 	return n.process
 }
 
+// isUp returns what is closed while the node can be called.
+func (n *node) isUp() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.up
+}
+
 // urls returns where the node that runs now can be reached.
 func (n *node) urls() addresses {
 	n.mu.Lock()
