@@ -29,7 +29,8 @@ type load struct {
 	hasty    int  // of 1,000 attempts, how many are given up within milliseconds
 	restored bool // the node may have lost what it had acknowledged
 
-	kills    []time.Time // set by the test
+	kills    []time.Time    // set by the test
+	later    []func() error // writes that the test has begun, and is to bring to an end
 	ctx      context.Context
 	cancel   context.CancelFunc
 	attempts atomic.Pointer[attempts]
