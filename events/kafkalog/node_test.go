@@ -47,12 +47,16 @@ func startNode(t *testing.T, log *kafkalog.Log, fs vfs.FS) *node {
 
 func (n *node) increment(t *testing.T, user events.UserID, request string) events.Decision {
 	t.Helper()
-	d, err := n.in.Submit(testContext(t), &events.Event{
-		User: user, Writer: events.Writer{Kind: events.WriterBackend, ID: "tests"}, Request: request,
-		Ops: []events.Op{events.Increment("visits", 1)},
-	}, false)
+	d, err := n.in.Submit(testContext(t), visit(user, request), false)
 	must(t, err)
 	return d
+}
+
+func visit(user events.UserID, request string) *events.Event {
+	return &events.Event{
+		User: user, Writer: events.Writer{Kind: events.WriterBackend, ID: "tests"}, Request: request,
+		Ops: []events.Op{events.Increment("visits", 1)},
+	}
 }
 
 func (n *node) visits(t *testing.T, user events.UserID) int64 {

@@ -50,7 +50,7 @@ func isAway(t *testing.T, l *load) {
 		said, code := readyz(t, n)
 		return code == http.StatusServiceUnavailable && strings.Contains(said, "no broker of Kafka has answered")
 	})
-	s := newService(l, 1000+int(l.answers.count()))
+	s := newService(l, 1000+l.answers.count())
 	u := l.users[0]
 	ev := s.write(u)
 	a := l.ask(ev)
