@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -58,7 +57,7 @@ func TestUncleanElection(t *testing.T) {
 	mustHaltFor(t, n, p)
 	mustBeHalted(t, s, ann, seen)
 	mustNotMind(t, s, others)
-	if log := n.current().log.String(); strings.Count(log, "records of the log are lost") != 1 {
+	if log := n.current().log.String(); strings.Count(log, "records are lost: the partition is not gone on with") != 1 {
 		t.Errorf("want one line that says it at the start, too:\n%s", log)
 	}
 	mustNotHold(t, b.readLog()[p], "lost")
