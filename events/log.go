@@ -31,9 +31,19 @@ type Log interface {
 	// the end is not an error: the reader waits.
 	Read(p Partition, from Offset) (Reader, error)
 
-	// Tail returns an offset at or after every record of the partition that was
-	// acknowledged before the call: who has folded it has folded them all.
+	// Tail returns the offset at which the partition ends, as far as can be told
+	// without writing to it: at or after every record that this log has
+	// acknowledged, or given to a reader, before the call. It works before the log
+	// is begun. Where several write to one log, what others have acknowledged may
+	// stand behind it.
 	Tail(ctx context.Context, p Partition) (Offset, error)
+
+	// Barrier returns an offset at or after every record of the partition that was
+	// acknowledged before the call, by whoever: who has folded it has folded them
+	// all. A log that nobody else writes to tells its Tail. Others append a barrier,
+	// for which all wait who came before; that fails as Append does, but no record
+	// of the caller is at stake, so that it may be asked again after any error.
+	Barrier(ctx context.Context, p Partition) (Offset, error)
 
 	// Close ends the log. It returns when nothing of it runs any more.
 	Close() error

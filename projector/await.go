@@ -239,12 +239,17 @@ func (pr *Projector) DomainsOf(ctx context.Context, id events.Partition) (events
 	if err := pr.strong(ctx, p); err != nil {
 		return nil, err
 	}
+	return p.domains()
+}
+
+// domains returns the rules where the partition stands.
+func (p *partition) domains() (events.Domains, error) {
 	if err := p.stopped(); err != nil {
 		return nil, err
 	}
 	l := p.current().ledger
 	if l == nil {
-		return nil, fmt.Errorf("%w: partition %d has no genesis yet", events.ErrUnavailable, id)
+		return nil, fmt.Errorf("%w: partition %d has no genesis yet", events.ErrUnavailable, p.id)
 	}
 	return l.domains, nil
 }

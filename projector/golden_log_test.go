@@ -283,6 +283,10 @@ func (l *fixedLog) Tail(_ context.Context, p events.Partition) (events.Offset, e
 	return events.Offset(len(l.records[p]) - 1), nil
 }
 
+func (l *fixedLog) Barrier(ctx context.Context, p events.Partition) (events.Offset, error) {
+	return l.Tail(ctx, p)
+}
+
 func (l *fixedLog) Close() error { return nil }
 
 type fixedReader struct {

@@ -15,6 +15,7 @@ const (
 	plantBookmarkEarly       = false // a watcher is told a position before its changes
 	plantEventSplit          = false // an event comes to watchers in two parts
 	plantStrongWithoutTail   = false // a strong read answers from what is there
+	plantStrongByTail        = false // a strong read believes whoever says where the log ends
 	plantWatchAfterRead      = false // a watcher registers after it has read
 	plantSendsHoldFold       = false // the fold waits for whoever is being sent something
 	plantMapOrder            = false // the fold walks a map

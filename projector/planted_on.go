@@ -16,6 +16,7 @@ var (
 	plantBookmarkEarly       = planted == "bookmark-early"
 	plantEventSplit          = planted == "event-split"
 	plantStrongWithoutTail   = planted == "strong-without-tail"
+	plantStrongByTail        = planted == "strong-by-tail"
 	plantWatchAfterRead      = planted == "watch-after-read"
 	plantSendsHoldFold       = planted == "sends-hold-fold"
 	plantMapOrder            = planted == "map-order"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,8 +30,12 @@ func (pr *Projector) HistoryID(u events.UserID) events.LogID {
 // halted it is that of DomainsOf.
 func (pr *Projector) Domains(ctx context.Context) (events.Domains, error) {
 	var all events.Domains
-	for _, p := range pr.partitions {
-		d, err := pr.DomainsOf(ctx, p.id)
+	for id, err := range pr.strongEach(ctx, pr.partitions) {
+		p := pr.partitions[id]
+		if err != nil {
+			return nil, err
+		}
+		d, err := p.domains()
 		if err != nil {
 			return nil, err
 		}
@@ -110,13 +115,32 @@ func (pr *Projector) strong(ctx context.Context, p *partition) error {
 	if plantStrongWithoutTail {
 		return nil
 	}
-	tail, err := pr.log.Tail(ctx, p.id)
+	if err := p.stopped(); err != nil {
+		return err // it will not come to what may have to be written for that
+	}
+	end := pr.log.Barrier
+	if plantStrongByTail {
+		end = pr.log.Tail
+	}
+	at, err := end(ctx, p.id)
 	if err != nil {
 		return fmt.Errorf("%w: %w", events.ErrUnavailable, err)
 	}
-	p.sawAhead(tail)
-	_, err = p.reach(ctx, tail)
+	p.sawAhead(at)
+	_, err = p.reach(ctx, at)
 	return err
+}
+
+// strongEach is strong for each of the partitions. They are waited for together,
+// because each of them may have to write to its log.
+func (pr *Projector) strongEach(ctx context.Context, ps []*partition) []error {
+	errs := make([]error, len(ps))
+	var all sync.WaitGroup
+	for i, p := range ps {
+		all.Go(func() { errs[i] = pr.strong(ctx, p) })
+	}
+	all.Wait()
+	return errs
 }
 
 // fresh waits until the partition is as fresh as the read asks.

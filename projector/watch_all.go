@@ -108,20 +108,33 @@ func (w *feedWatch) start(ctx context.Context) error {
 		}
 		w.lanes[p.id].at = pos
 	}
+	if err := w.startUnnamed(ctx, named); err != nil {
+		return err
+	}
+	return w.bookmark()
+}
+
+// startUnnamed finds where the watch begins in the partitions that it names no
+// position for.
+func (w *feedWatch) startUnnamed(ctx context.Context, named map[events.Partition]bool) error {
+	var unnamed []*partition
 	for _, p := range w.pr.partitions {
-		if named[p.id] {
-			continue
+		if !named[p.id] {
+			unnamed = append(unnamed, p)
 		}
-		if err := w.pr.strong(ctx, p); err != nil && (p.stopped() == nil || p.current().ledger == nil) {
+	}
+	for i, err := range w.pr.strongEach(ctx, unnamed) {
+		p := unnamed[i]
+		c := p.current()
+		if err != nil && (p.stopped() == nil || c.ledger == nil) {
 			return err
 		}
-		c := p.current()
 		w.lanes[p.id].at = c.position()
 		if w.q.Start == events.StartBeginning {
 			w.lanes[p.id].at = events.Position{Log: c.ledger.lineage[0].log, Partition: p.id}
 		}
 	}
-	return w.bookmark()
+	return nil
 }
 
 func (w *feedWatch) bookmark() error {

@@ -73,6 +73,10 @@ func (l pinnedLog) Tail(_ context.Context, p events.Partition) (events.Offset, e
 	return events.Offset(len(l[p]) - 1), nil
 }
 
+func (l pinnedLog) Barrier(ctx context.Context, p events.Partition) (events.Offset, error) {
+	return l.Tail(ctx, p)
+}
+
 func (l pinnedLog) Close() error { return nil }
 
 type pinnedReader struct{ rest []events.Stored }

@@ -226,6 +226,52 @@ func testTail(t *testing.T, factory Factory) {
 	}
 }
 
+// testBarrier has many who append, and ask for a barrier behind what they know to
+// be acknowledged. Where it is, there is something to wait for.
+func testBarrier(t *testing.T, factory Factory) {
+	const appenders, each = 8, 50
+	log := open(t, factory, 2).Log
+	ctx := testContext(t)
+	var mu sync.Mutex
+	var last events.Offset
+	var all errgroup.Group
+	for a := range appenders {
+		all.Go(func() error {
+			for i := range each {
+				offset, err := log.Append(ctx, 1, "ann", payload(a, i))
+				if err != nil {
+					return err
+				}
+				barrier, err := log.Barrier(ctx, 1)
+				if err != nil || barrier < offset {
+					return fmt.Errorf("barrier at %d, %w after %d was acknowledged", barrier, err, offset)
+				}
+				mu.Lock()
+				last = max(last, barrier)
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	records := readAll(t, log, 1, 0, last)
+	if own := withoutControl(records); len(own) != appenders*each {
+		t.Errorf("up to the last barrier there are %d records, want %d", len(own), appenders*each)
+	}
+	if barrier, err := log.Barrier(ctx, 0); err != nil {
+		t.Errorf("barrier of a partition that nobody writes to: %v", err)
+	} else if got := readAll(t, log, 0, barrier, barrier); got[0].offset != barrier {
+		t.Errorf("barrier at %d, and the first record from there is at %d", barrier, got[0].offset)
+	}
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := log.Barrier(done, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("Barrier with a context that is done: %v, want context.Canceled", err)
+	}
+}
+
 func testAppendContext(t *testing.T, factory Factory) {
 	log := open(t, factory, 1).Log
 	before := appendTo(t, log, 0, payload(0, 0))

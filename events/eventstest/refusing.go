@@ -41,6 +41,9 @@ func testNoPartition(t *testing.T, factory Factory) {
 		if _, err := log.Tail(testContext(t), p); !errors.Is(err, events.ErrNoPartition) {
 			t.Errorf("Tail of partition %d: %v, want ErrNoPartition", p, err)
 		}
+		if _, err := log.Barrier(testContext(t), p); !errors.Is(err, events.ErrNoPartition) {
+			t.Errorf("Barrier of partition %d: %v, want ErrNoPartition", p, err)
+		}
 	}
 }
 
@@ -83,6 +86,9 @@ func testClose(t *testing.T, factory Factory) {
 	}
 	if _, err := log.Tail(ctx, 0); !errors.Is(err, events.ErrClosed) {
 		t.Errorf("Tail after Close: %v, want ErrClosed", err)
+	}
+	if _, err := log.Barrier(ctx, 0); !errors.Is(err, events.ErrClosed) {
+		t.Errorf("Barrier after Close: %v, want ErrClosed", err)
 	}
 	if _, err := log.Append(ctx, 0, "ann", payload(0, 1)); !errors.Is(err, events.ErrClosed) || !events.NotAppended(err) {
 		t.Errorf("Append after Close: %v, want ErrClosed, not appended", err)

@@ -81,6 +81,7 @@ func (l *Log) admit(ctx context.Context, p events.Partition, record []byte) (*pa
 type appended struct {
 	record []byte
 	before events.Offset // the partition had come so far when the record was handed over
+	number int64         // of the records that were handed over for the partition
 	done   chan struct{} // closed when the rest is known
 	offset events.Offset
 	err    error
@@ -98,12 +99,13 @@ func (l *Log) hand(ctx context.Context, part *partition, user events.UserID, rec
 	if err := l.makeRoom(ctx, record); err != nil {
 		return nil, err
 	}
-	a := &appended{record: bytes.Clone(record), before: part.reached(), done: make(chan struct{})}
+	a := &appended{record: bytes.Clone(record), done: make(chan struct{})}
+	a.before, a.number = part.hand()
 	r := l.recordOf(part, user, a.record)
 	r.Context = l.traced(ctx)
 	return a, l.produce(r, func(r *kgo.Record, err error) {
 		if a.offset, a.err = events.Offset(r.Offset), err; err == nil {
-			part.reach(a.offset)
+			part.acknowledge(a)
 		}
 		close(a.done)
 	})

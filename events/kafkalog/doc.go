@@ -32,8 +32,10 @@
 // deposed is not taken for a loss.
 //
 // Tail asks the leader. One that has been deposed and does not know it yet, while
-// nobody here has heard of its successor, may answer from before; who must not be
-// told an old tail by it appends a record of its own, and waits for that.
+// nobody here has heard of its successor, may answer from before. Who must not be
+// told an old tail by it asks for a Barrier: a control record, which only who leads
+// can acknowledge. Those who ask share them, at most one in 5 ms of a partition, and
+// where this process writes records anyway it needs none of its own.
 //
 // Readers at the end share one client, which has one connection to each broker
 // however many partitions there are, and costs no goroutine per reader. It follows

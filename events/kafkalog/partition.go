@@ -21,6 +21,12 @@ type partition struct {
 	known events.Offset
 	epoch int32
 
+	// handed is how many records were handed to the client, and covering the number
+	// of the last of them that was acknowledged where it must be: at or before known
+	// stands all that anybody acknowledged before that one was handed over.
+	handed   int64
+	covering int64
+
 	lost error // why the partition must not be gone on with; for good
 
 	// While readers wait at the end (followers > 0) the follower reads the
@@ -40,6 +46,8 @@ type partition struct {
 	endEpoch  int32 // leader epoch of the record before start; -1: not known
 
 	grown chan struct{} // closed at the next change; nil while nobody waits for it
+
+	barriers barriers // has a lock of its own, which comes before mu
 }
 
 // look appends to batch the recent records at and after next. Without any, either
@@ -190,6 +198,39 @@ func (p *partition) reach(offset events.Offset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = max(p.known, offset)
+}
+
+// hand numbers a record that is about to be handed to the client.
+func (p *partition) hand() (known events.Offset, number int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handed++
+	return p.known, p.handed
+}
+
+// acknowledge notes where a record stands now.
+func (p *partition) acknowledge(a *appended) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = max(p.known, a.offset)
+	if a.offset > a.before {
+		p.covering = max(p.covering, a.number)
+	}
+}
+
+// handedOver returns how many records were handed to the client.
+func (p *partition) handedOver() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handed
+}
+
+// coveredAfter returns an offset at or after all that was acknowledged before the
+// record after the number was handed over, if one that came then has told it.
+func (p *partition) coveredAfter(number int64) (events.Offset, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known, p.covering > number
 }
 
 // saw notes records that were read.

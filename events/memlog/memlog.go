@@ -159,6 +159,11 @@ func (l *Log) Tail(ctx context.Context, p events.Partition) (events.Offset, erro
 	return part.next() - 1, nil
 }
 
+// Barrier is Tail: nobody else writes to the log.
+func (l *Log) Barrier(ctx context.Context, p events.Partition) (events.Offset, error) {
+	return l.Tail(ctx, p)
+}
+
 // Close ends the log. What it holds can still be cloned.
 func (l *Log) Close() error {
 	l.closeOnce.Do(func() {

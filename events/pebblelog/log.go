@@ -70,6 +70,11 @@ func (l *Log) Tail(ctx context.Context, p events.Partition) (events.Offset, erro
 	return part.durableEnd() - 1, nil
 }
 
+// Barrier is Tail: nobody else writes to the log.
+func (l *Log) Barrier(ctx context.Context, p events.Partition) (events.Offset, error) {
+	return l.Tail(ctx, p)
+}
+
 // Metrics returns the figures of the store.
 func (l *Log) Metrics() *pebble.Metrics {
 	l.using.RLock()

@@ -50,6 +50,7 @@ var faults = []fault{
 	{projector, "planted", "bookmark-early", "a watcher is told a position before its changes", []string{histories, randomNode}},
 	{projector, "planted", "event-split", "an event comes to watchers in two parts", []string{histories, randomNode}},
 	{projector, "planted", "strong-without-tail", "a strong read answers from what is there", []string{histories, randomNode}},
+	{projector, "planted", "strong-by-tail", "a strong read believes whoever says where the log ends", []string{"events/kafkalog:TestStrongReadAfterAChangeOfLeaders"}},
 	{projector, "planted", "watch-after-read", "a watcher registers after it has read", []string{
 		"TestWatchUserMissesNothingWhileItReads", "TestWatchAllMissesNothingWhileItReads",
 	}},
