@@ -123,7 +123,9 @@ func (l *Log) outOfRange(ctx context.Context, part *partition, from events.Offse
 		return fetched{}, err
 	}
 	if end <= known {
-		return fetched{}, l.lose(part, "it had come to offset %d, and ends at %d", known, end-1)
+		if _, err := l.shorter(ctx, part, known, end); err != nil {
+			return fetched{}, err
+		}
 	}
 	return fetched{next: from, end: min(from, end)}, nil
 }

@@ -29,11 +29,13 @@ func newLeaders(id kadm.TopicID) *leaders {
 	return &leaders{topicID: id, asking: make(chan struct{}, 1), known: make(map[events.Partition]leader)}
 }
 
-func (s *leaders) get(p events.Partition) (leader, bool) {
+// newest returns the leader, unless a record of a later one has been read: where
+// that one's log ends, the one before it does not know.
+func (s *leaders) newest(p *partition) (leader, bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, ok := s.known[p]
-	return l, ok
+	l, ok := s.known[p.id]
+	s.mu.Unlock()
+	return l, ok && p.hear(l.epoch)
 }
 
 func (s *leaders) set(p events.Partition, l leader) {
@@ -54,7 +56,7 @@ func (s *leaders) forget(p events.Partition, l leader) {
 // leaderOf returns who leads the partition. Of many who do not know one asks, for
 // all partitions.
 func (l *Log) leaderOf(ctx context.Context, part *partition) (leader, error) {
-	if got, ok := l.leaders.get(part.id); ok {
+	if got, ok := l.leaders.newest(part); ok {
 		return got, nil
 	}
 	select {
@@ -63,13 +65,13 @@ func (l *Log) leaderOf(ctx context.Context, part *partition) (leader, error) {
 	case <-ctx.Done():
 		return leader{}, ctx.Err()
 	}
-	if got, ok := l.leaders.get(part.id); ok {
+	if got, ok := l.leaders.newest(part); ok {
 		return got, nil
 	}
 	if err := l.askLeaders(ctx); err != nil {
 		return leader{}, err
 	}
-	got, ok := l.leaders.get(part.id)
+	got, ok := l.leaders.newest(part)
 	if !ok {
 		return leader{}, fmt.Errorf("partition %d: %w", part.id, kerr.LeaderNotAvailable)
 	}

@@ -258,6 +258,39 @@ func TestDeposedLeaderIsNoLoss(t *testing.T) {
 	}
 }
 
+// Who follows has heard of the new leader by what it read there. The old one, who
+// tells where its log ended, is then not asked any more, and nothing is lost.
+func TestDeposedLeaderIsAskedNoMore(t *testing.T) {
+	c, log := begun(t, 1)
+	_, err := log.Tail(testContext(t), 0) // who leads is known by now
+	must(t, err)
+	waiting := nextOf(t, c, log, 0, 1)
+	d := &deposed{node: c.LeaderFor(topic, 0), last: 0}
+	must(t, c.MoveTopicPartition(topic, 0, (d.node+1)%3))
+	c.ControlKey(int16(kmsg.ListOffsets), d.listOffsets(c, 0))
+	last := appendTo(t, log, 0, "of the new leader")
+	must(t, <-waiting)
+	if tail, err := log.Tail(testContext(t), 0); err != nil || tail != last {
+		t.Errorf("Tail = %d, %v, want %d", tail, err, last)
+	}
+}
+
+// The old leader is asked although the new one has acknowledged a record, which
+// nobody here has read.
+func TestDeposedLeaderAfterAnAppend(t *testing.T) {
+	c, log := begun(t, 1)
+	_, err := log.Tail(testContext(t), 0) // who leads is known by now
+	must(t, err)
+	d := &deposed{node: c.LeaderFor(topic, 0), last: 0}
+	must(t, c.MoveTopicPartition(topic, 0, (d.node+1)%3))
+	c.ControlKey(int16(kmsg.ListOffsets), d.listOffsets(c, 0))
+	last := appendTo(t, log, 0, "of the new leader")
+	if tail, err := log.Tail(testContext(t), 0); err != nil || tail < last {
+		t.Errorf("Tail = %d, %v, want %d or more", tail, err, last)
+	}
+	mustGoOn(t, log, 0)
+}
+
 // metadata is what a broker says that has not heard of any change of leaders.
 func (c *cluster) metadata(leader int32) *kmsg.MetadataResponse {
 	resp := kmsg.NewPtrMetadataResponse()

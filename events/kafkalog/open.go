@@ -99,7 +99,7 @@ func (l *Log) find(ctx context.Context) error {
 	}
 	for p := range events.Partition(count) {
 		l.partitions = append(l.partitions, &partition{
-			id: p, recentMax: max(recentBytesMin, recentBytesMax/count), known: -1, epoch: -1,
+			id: p, recentMax: max(recentBytesMin, recentBytesMax/count), known: -1, read: -1, epoch: -1,
 		})
 	}
 	return nil

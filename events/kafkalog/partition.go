@@ -21,6 +21,10 @@ type partition struct {
 	known events.Offset
 	epoch int32
 
+	// read is the newest offset that was read, of whose leader epoch we have heard
+	// thereby: read <= known.
+	read events.Offset
+
 	// handed is how many records were handed to the client, and covering the number
 	// of the last of them that was acknowledged where it must be: at or before known
 	// stands all that anybody acknowledged before that one was handed over.
@@ -200,6 +204,13 @@ func (p *partition) reach(offset events.Offset) {
 	p.known = max(p.known, offset)
 }
 
+// isRead reports whether the record at the offset, or one behind it, was read.
+func (p *partition) isRead(offset events.Offset) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.read >= offset
+}
+
 // hand numbers a record that is about to be handed to the client.
 func (p *partition) hand() (known events.Offset, number int64) {
 	p.mu.Lock()
@@ -243,7 +254,7 @@ func (p *partition) saw(records []events.Stored) {
 }
 
 func (p *partition) sawLocked(s events.Stored) {
-	p.known = max(p.known, s.Offset)
+	p.known, p.read = max(p.known, s.Offset), max(p.read, s.Offset)
 	p.epoch = max(p.epoch, s.LeaderEpoch)
 }
 

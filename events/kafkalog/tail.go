@@ -33,9 +33,20 @@ func (l *Log) Tail(ctx context.Context, p events.Partition) (events.Offset, erro
 		return 0, fmt.Errorf("tail of partition %d: %w", p, err)
 	}
 	if end <= known {
-		return 0, l.lose(part, "it had come to offset %d, and ends at %d", known, end-1)
+		return l.shorter(ctx, part, known, end)
 	}
 	return end - 1, nil
+}
+
+// shorter says what it means that a leader's log ends before what is known. If that
+// was read, it was asked of no older leader than that of what was read, and records
+// are lost. What was only acknowledged to us may be with a leader of whom we have
+// not heard; who leads acknowledges a barrier, and where it stands tells.
+func (l *Log) shorter(ctx context.Context, part *partition, known, end events.Offset) (events.Offset, error) {
+	if part.isRead(known) {
+		return 0, l.lose(part, "it had come to offset %d, and ends at %d", known, end-1)
+	}
+	return l.Barrier(ctx, part.id)
 }
 
 // list asks the leader for one end of the partition.
