@@ -42,13 +42,8 @@ func (l *Log) Append(ctx context.Context, p events.Partition, user events.UserID
 	case <-ctx.Done():
 		return 0, fmt.Errorf("append: outcome unknown: %w", ctx.Err())
 	}
-	if a.err != nil && l.alive.Err() != nil {
-		// Of a record that it had sent, the client says what it met first: that it was
-		// closed, or that its connection was.
-		a.err = events.ErrClosed
-	}
 	if a.err != nil {
-		return 0, fmt.Errorf("append: outcome unknown: %w", a.err)
+		return 0, fmt.Errorf("append: outcome unknown: %w", l.reason(ctx, a.err))
 	}
 	if a.offset <= a.before {
 		return 0, fmt.Errorf("append: outcome unknown: %w", l.misplaced(ctx, part, a))
