@@ -1,6 +1,7 @@
 package connectapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,12 @@ type Config struct {
 	// Ready says what keeps the node from serving, nil when nothing does. nil is
 	// always ready.
 	Ready func() error
+
+	// Contact returns a context that ends when the node loses contact to its log,
+	// and as long as it has none one that has ended. Then Watch, History and a Sync
+	// that is held end, and are refused, for they would show what is old as if it
+	// were new; all else is answered as it can be. nil never loses it.
+	Contact func() context.Context
 
 	// Registry takes the metrics, and /metrics serves it. nil is a registry of
 	// its own.
@@ -96,6 +103,9 @@ func (c *Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
+	}
+	if c.Contact == nil {
+		c.Contact = context.Background
 	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()

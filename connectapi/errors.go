@@ -24,6 +24,7 @@ var (
 	errSlowReader   = errors.New("reader is too slow")
 	errTokenExpired = errors.New("token has expired")
 	errDraining     = errors.New("node is stopping")
+	errNoContact    = errors.New("no contact to the log")
 	errFirstLate    = errors.New("the state asked for was not reached in time")
 	errNotTried     = errors.New("not tried")
 	errNoBackup     = errors.New("this node makes no backups")
@@ -69,6 +70,7 @@ var answers = []answer{
 	{errNoBackup, connect.CodeUnimplemented, "this node makes no backups", nil},
 	{errSlowReader, connect.CodeResourceExhausted, "the reader is too slow: go on from the last position", &dalvdbv1.SlowReader{}},
 	{errDraining, connect.CodeUnavailable, "the node is stopping: try again", nil},
+	{errNoContact, connect.CodeUnavailable, "the node has no contact to its log: try again", retryInfo(noContactRetryAfter)},
 	{errNotTried, connect.CodeUnavailable, "not tried, because an update of the user before it has no verdict yet: try again", nil},
 	{errFirstLate, connect.CodeUnavailable, "the state asked for was not reached in time: try again", nil},
 	{events.ErrDiskFull, connect.CodeResourceExhausted, "the server's disk is nearly full", retryInfo(diskFullRetryAfter)},

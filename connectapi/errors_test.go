@@ -50,6 +50,7 @@ var told = []struct {
 	{"", errSlowReader, connect.CodeResourceExhausted, []proto.Message{&dalvdbv1.SlowReader{}, &errdetails.RetryInfo{}}},
 	{"", errTokenExpired, connect.CodeUnauthenticated, nil},
 	{"", errDraining, connect.CodeUnavailable, nil},
+	{"", errNoContact, connect.CodeUnavailable, []proto.Message{&errdetails.RetryInfo{}}},
 	{"", errFirstLate, connect.CodeUnavailable, nil},
 	{"", errNotTried, connect.CodeUnavailable, nil},
 	{"", errNoBackup, connect.CodeUnimplemented, nil},

@@ -56,6 +56,10 @@ const (
 	// for a reader of 100 KB/s.
 	answerTimeout = 3 * time.Minute
 
+	// noContactRetryAfter is what a client is asked to wait whose stream has ended
+	// because the node does not reach its log. All come back then.
+	noContactRetryAfter = 5 * time.Second
+
 	// diskFullRetryAfter is what a writer is asked to wait when the disk is full.
 	diskFullRetryAfter = 30 * time.Second
 )

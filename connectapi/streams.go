@@ -66,7 +66,7 @@ func (s *seats) release(owner string, conn *connection) {
 
 // A flow is one stream under way. Its context ends with the request, when the
 // node drains, when the first message is late, and, unless it is told to its end,
-// when the token expires.
+// when the token expires or contact to the log is lost.
 type flow struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -77,16 +77,22 @@ type flow struct {
 	slow   time.Duration // how long one message may take
 }
 
-// openFlow begins a stream of a call, which ends when the token expires. The
+// openFlow begins a stream of a call, which ends when the token expires, and when
+// the node has no contact to its log, where all comes from that it is to tell. The
 // caller closes it.
 func (a *API) openFlow(ctx context.Context) (*flow, error) {
+	contact := a.cfg.Contact()
+	if contact.Err() != nil {
+		return nil, errNoContact
+	}
 	f, err := a.openWhole(ctx)
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(contact, func() { f.cancel(errNoContact) })
 	var expire context.CancelFunc
 	f.Context, expire = context.WithDeadlineCause(f.Context, f.call.who.Expires, errTokenExpired)
-	f.undo = append(f.undo, expire)
+	f.undo = append(f.undo, expire, func() { stop() })
 	return f, nil
 }
 
@@ -144,7 +150,7 @@ func (f *flow) told(err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, own := range [...]error{errTokenExpired, errDraining, errFirstLate} {
+	for _, own := range [...]error{errTokenExpired, errDraining, errNoContact, errFirstLate} {
 		if errors.Is(context.Cause(f.Context), own) {
 			return own
 		}

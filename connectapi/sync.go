@@ -2,6 +2,7 @@ package connectapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -144,9 +145,13 @@ func empty(d *events.Delta) bool { return len(d.Changes) == 0 && !d.More && !d.S
 
 // hold keeps an empty answer back until something changes. When the time is
 // over, the token expires or the node drains, the answer goes out as it is; also
-// when there is no seat to wait on.
+// when there is no seat to wait on. Without contact to the log it would look as if
+// nothing had changed, and the device would ask again at once: an error.
 func (s *round) hold(ctx context.Context, q events.DeltaQuery, d events.Delta) (events.Delta, error) {
 	f, err := s.openFlow(ctx)
+	if errors.Is(err, errNoContact) {
+		return d, err
+	}
 	if err != nil {
 		return d, nil // there is an answer, and waiting was a courtesy
 	}
@@ -155,7 +160,7 @@ func (s *round) hold(ctx context.Context, q events.DeltaQuery, d events.Delta) (
 	defer cancel()
 	for empty(&d) {
 		if err := s.cfg.State.AwaitChange(held, s.user, d.Position); err != nil {
-			if held.Err() != nil && ctx.Err() == nil {
+			if err = f.told(err); held.Err() != nil && ctx.Err() == nil && !errors.Is(err, errNoContact) {
 				return d, nil // the waiting is over, not the request
 			}
 			return d, err

@@ -36,8 +36,9 @@ type node struct {
 	logger   *slog.Logger
 
 	log       nodeLog
-	embedded  *pebblelog.Log // log, if it is in the data directory
-	reachable func() error   // what keeps log from being reached, nil when nothing does
+	embedded  *pebblelog.Log         // log, if it is in the data directory
+	reachable func() error           // what keeps log from being reached, nil when nothing does
+	contact   func() context.Context // ends when log is reached no more; nil: it always is
 
 	registry *prometheus.Registry     // of all metrics
 	traces   *sdktrace.TracerProvider // nil when nobody takes them
@@ -177,7 +178,7 @@ func (n *node) openKafka(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.log, n.reachable = log, log.Reachable
+	n.log, n.reachable, n.contact = log, log.Reachable, log.Contact
 	return nil
 }
 

@@ -47,7 +47,7 @@ func (n *node) ingestConfig() ingest.Config {
 
 func (n *node) edgeConfig(submit connectapi.Submitter) connectapi.Config {
 	cfg := connectapi.Config{
-		Submitter: submit, State: n.state, Verifier: n.verifier, Ready: n.ready,
+		Submitter: submit, State: n.state, Verifier: n.verifier, Ready: n.ready, Contact: n.contact,
 		Registry: n.registry, Tracer: n.tracer(), Logger: n.logger, CORSOrigins: n.settings.corsOrigins,
 	}
 	if n.embedded != nil {

@@ -46,7 +46,7 @@ type Log struct {
 	using   sync.RWMutex
 	closing bool // no record is taken any more; guarded by using
 
-	running   sync.WaitGroup // the follower, the check, and requests under way
+	running   sync.WaitGroup // the follower, the checks, barriers, and requests under way
 	closeOnce sync.Once
 	closeErr  error
 }

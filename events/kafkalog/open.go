@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -43,6 +42,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	l.running.Go(func() { l.follower.run(l.alive) })
 	if !opts.ReadOnly {
 		l.running.Go(func() { l.watch(l.alive) })
+		l.running.Go(func() { l.lookForContact(l.alive) })
 	}
 	return l, nil
 }
@@ -63,7 +63,7 @@ func (l *Log) open(ctx context.Context) error {
 func connect(ctx context.Context, opts Options) (*Log, error) {
 	l := &Log{
 		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
-		room: semaphore.NewWeighted(waitingBytesMax), contact: &contact{begin: time.Now()},
+		room: semaphore.NewWeighted(waitingBytesMax), contact: newContact(),
 	}
 	l.opts.Hooks = func(client string) []kgo.Hook {
 		hooks := []kgo.Hook{l.contact}

@@ -72,6 +72,7 @@ func TestServeOnKafka(t *testing.T) {
 		return
 	}
 
+	open := waitForChanges(t, n)
 	if err := broker.Kill(1); err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +80,7 @@ func TestServeOnKafka(t *testing.T) {
 		said, code := readyz(t, n)
 		return code == http.StatusServiceUnavailable && strings.Contains(said, "Kafka")
 	})
+	open.wantNoContact(t)
 	counted(2, backend.Stale()) // what is here can be read
 	once, err := backend.New(backend.Options{
 		URL: "http://backends:1", HTTPClient: newClients(n).http(0, newClients(n).serviceToken("shop")), RetryFor: -1,
