@@ -117,7 +117,7 @@ func (c *chaos) happens(what string, percent int) bool {
 	return true
 }
 
-func (c *chaos) commit(kmsg.Request) (kmsg.Response, error, bool) {
+func (c *chaos) commit(kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // the form of a control
 	c.kafka.KeepControl()
 	if c.happens(lostCommit, 50) {
 		return nil, errors.New("lost"), true
@@ -126,7 +126,7 @@ func (c *chaos) commit(kmsg.Request) (kmsg.Response, error, bool) {
 }
 
 // produce loses what is produced to the poison topic, and says that it is unknown.
-func (c *chaos) produce(req kmsg.Request) (kmsg.Response, error, bool) {
+func (c *chaos) produce(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // the form of a control
 	c.kafka.KeepControl()
 	m := req.(*kmsg.ProduceRequest)
 	if len(m.Topics) == 0 || c.topics[m.Topics[0].TopicID] != poison || !c.happens(lostPoison, 20) {
