@@ -70,13 +70,25 @@ func (k Kafka) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	all := append([]kgo.Opt{
 		kgo.SeedBrokers(k.Brokers...),
 		kgo.MetadataMinAge(metadataAgeMin),
-		kgo.WithLogger(kslog.New(k.Logger)),
+		kgo.WithLogger(clientLogger{kslog.New(k.Logger.With("client", "kafka"))}),
 	}, opts...)
 	c, err := kgo.NewClient(append(all, k.Client...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
 	return c, nil
+}
+
+// clientLogger is the log of a client, which tells each of its steps at the level
+// at which an operator is told what there is to know: those go with the details.
+type clientLogger struct{ kgo.Logger }
+
+// Level implements kgo.Logger.
+func (l clientLogger) Level() kgo.LogLevel {
+	if level := l.Logger.Level(); level != kgo.LogLevelInfo {
+		return level
+	}
+	return kgo.LogLevelWarn
 }
 
 // PublisherConfig says how a Publisher publishes.
