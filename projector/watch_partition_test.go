@@ -109,6 +109,8 @@ func TestWatchPartitionOfAnotherHistory(t *testing.T) {
 // Of a partition that halts a watch tells what was folded, and then ends.
 func TestWatchPartitionEndsWhenItHalts(t *testing.T) {
 	runRig(t, 1, 0, func(r *rig) {
+		r.bookmark = time.Hour // it is woken by what happens
+		r.restart(nil)
 		from := r.models[0].Position()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

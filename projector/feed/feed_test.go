@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -257,5 +259,42 @@ func TestFeedTriesAgain(t *testing.T) {
 	r.whole()
 	if s := r.feed.Stats(); s.Failures != 2 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// batches counts what is written to the brokers.
+type batches struct{ sizes chan int }
+
+var _ kgo.HookProduceBatchWritten = batches{}
+
+// OnProduceBatchWritten implements kgo.HookProduceBatchWritten.
+func (b batches) OnProduceBatchWritten(_ kgo.BrokerMetadata, topic string, _ int32, m kgo.ProduceBatchMetrics) {
+	if topic == changes {
+		b.sizes <- m.NumRecords
+	}
+}
+
+// A chunk goes out as one batch, so that it fails whole: what of it was handed over
+// after a failure would otherwise be written, and what is before it not.
+func TestFeedWritesAChunkAsOneBatch(t *testing.T) {
+	r := newRig(t, 1)
+	for i := range 1300 {
+		r.put("ann", fmt.Sprint(i))
+	}
+	written := batches{make(chan int, 1300)}
+	r.configure = func(c *feed.Config) {
+		// However long it takes to hand a chunk over.
+		c.Client = append(c.Client, kgo.WithHooks(written), kgo.ProducerLinger(time.Minute))
+	}
+	r.fed()
+	r.whole()
+	r.stop()
+	close(written.sizes)
+	var sizes []int
+	for n := range written.sizes {
+		sizes = append(sizes, n)
+	}
+	if want := []int{512, 512, 276}; !slices.Equal(sizes, want) {
+		t.Errorf("batches of %v records, want %v", sizes, want)
 	}
 }
