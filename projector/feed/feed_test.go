@@ -195,6 +195,40 @@ func TestFeedEndsWhileTheBrokersAreAway(t *testing.T) {
 	r.stop()
 }
 
+// A broker that takes a batch and does not answer is not waited for at the end.
+func TestFeedEndsWhileABrokerDoesNotAnswer(t *testing.T) {
+	r := newRig(t, 1)
+	r.configure = func(c *feed.Config) {
+		c.Client = append(c.Client, kgo.RequestTimeoutOverhead(10*time.Minute), kgo.ProduceRequestTimeout(10*time.Minute))
+	}
+	r.start()
+	r.put("ann", "one")
+	r.fed()
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	r.brokers.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		r.brokers.KeepControl()
+		r.brokers.SleepControl(func() {
+			asked <- struct{}{}
+			<-answer
+		})
+		return nil, nil, false
+	})
+	defer close(answer)
+	r.put("ann", "two")
+	select {
+	case <-asked:
+	case <-r.ctx.Done():
+		t.Fatal("no batch was written")
+	}
+	ended := make(chan struct{})
+	go func() { r.stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-r.ctx.Done():
+		t.Fatal("the feed does not end")
+	}
+}
+
 // A partition that has halted feeds what was folded, tells it, and is not waited
 // for; the others go on.
 func TestFeedOfAPartitionThatHalts(t *testing.T) {
