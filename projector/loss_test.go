@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -79,10 +80,23 @@ func (l *losing) get(pr *projector.Projector) (string, error) {
 	return e.Values[0].Bytes(), nil
 }
 
+// watched is a log that counts how often it is read.
+type watched struct {
+	events.Log
+	times atomic.Int64
+}
+
+func (w *watched) Read(p events.Partition, from events.Offset) (events.Reader, error) {
+	w.times.Add(1)
+	return w.Log.Read(p, from)
+}
+
 // mustHalt checks that the partition decides nothing more, and keeps what it has.
 func (l *losing) mustHalt(log events.Log) {
 	l.t.Helper()
-	pr := l.open(log)
+	read := &watched{Log: log}
+	pr := l.open(read)
+	read.times.Store(0)
 	ctx, cancel := context.WithCancel(l.t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- pr.Run(ctx) }()
@@ -98,6 +112,9 @@ func (l *losing) mustHalt(log events.Log) {
 	}
 	cancel()
 	l.must(<-ran)
+	if n := read.times.Load(); n != 0 {
+		l.t.Errorf("Run reads the log %d times", n)
+	}
 	if n := pr.Stats().Rebuilt.Load(); n != 0 {
 		l.t.Errorf("%d states were dropped", n)
 	}

@@ -236,6 +236,23 @@ func TestCopyEndsInParts(t *testing.T) {
 	mustBeCopied(t, c, from, done)
 }
 
+// A copy of which a partition is empty is no log to be gone on with, and gets no genesis
+// of its own.
+func TestCopyWithoutAPartition(t *testing.T) {
+	c, from := newCluster(t), source(t, 2)
+	c.init(t, 2)
+	all := kept(t, from, 0, 1)
+	must(t, c.raw(t).ProduceSync(testContext(t),
+		&kgo.Record{Topic: topic, Value: all[0].Record, Headers: []kgo.RecordHeader{{Key: "dalvdb-copied"}}},
+		&kgo.Record{Topic: topic, Value: all[1].Record}).FirstErr())
+	if _, err := kafkalog.Open(testContext(t), c.options()); !errors.Is(err, kafkalog.ErrCopying) {
+		t.Errorf("Open: %v, want ErrCopying", err)
+	}
+	if end := c.PartitionInfo(topic, 1).HighWatermark; end != 0 {
+		t.Errorf("the empty partition has come to %d", end)
+	}
+}
+
 // What was on its way when the process was killed may stand in the target although
 // nobody was told.
 func TestCopyGoesOnBehindWhatWasNotAcknowledged(t *testing.T) {
@@ -278,6 +295,17 @@ func TestCopyRefuses(t *testing.T) {
 		"another log": {
 			func(t *testing.T, _ events.Log) []*kgo.Record { return records(t, source(t, 1), 0) },
 			"partition 0: at offset 0 the target has another record", false,
+		},
+		"another log that goes on alike": {
+			func(t *testing.T, _ events.Log) []*kgo.Record { return records(t, source(t, 1), 500) },
+			"partition 0: at offset 0 the target has another record", false,
+		},
+		"a copy of what the source has not any more": {
+			func(t *testing.T, from events.Log) []*kgo.Record {
+				all := records(t, from, copiedRecords-1)
+				return append(all, &kgo.Record{Topic: topic, Value: all[1].Value, Headers: []kgo.RecordHeader{{Key: "dalvdb-copied"}}})
+			},
+			"partition 0: at offset 700, where the source ends, the target has another record", false,
 		},
 		"another record at the end": {
 			func(t *testing.T, from events.Log) []*kgo.Record {

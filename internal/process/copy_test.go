@@ -69,7 +69,7 @@ func TestCopyToKafka(t *testing.T) {
 		k.start()
 		phone.node = k
 		phone.sync()
-		if got := figure(t, k, `dalvdb_rpc_requests_total{code="ok",procedure="ReplicaService/Snapshot"}`); got != "" {
+		if got := figure(t, k, snapshots); got != "" {
 			t.Errorf("the device took %s snapshots", got)
 		}
 		for _, none := range []string{`dalvdb_positions_of_other_history_total{port="device"}`, "dalvdb_fold_partitions_rebuilt_total"} {

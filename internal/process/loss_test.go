@@ -107,6 +107,9 @@ func TestLossOnKafka(t *testing.T) {
 	if got := figure(t, n, `dalvdb_positions_of_other_history_total{port="device"}`); got == "0" {
 		t.Error("the device has not been told that it had seen another history")
 	}
+	if got := figure(t, n, snapshots); got != "1" {
+		t.Errorf("the device took %q snapshots, want 1", got)
+	}
 	shop := newClients(n).sdk("shop")
 	for key, want := range map[events.Key]string{"early": "kept", "kept": "1", "pending": "not lost", "mine": "", "lost": ""} {
 		e, err := shop.Get(brief(t), "ann", key)

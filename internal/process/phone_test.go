@@ -36,6 +36,9 @@ func (p *phone) sync() {
 	p.run("sync", "--url", p.node.urls().Devices)
 }
 
+// snapshots is the figure of the snapshots that devices have taken.
+const snapshots = `dalvdb_rpc_requests_total{code="ok",procedure="ReplicaService/Snapshot"}`
+
 // figure returns one of the node's metrics, "" if it has none of that name.
 func figure(t *testing.T, n *node, name string) string {
 	t.Helper()
