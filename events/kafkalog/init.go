@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -143,7 +144,7 @@ func (p *plan) carryOut(ctx context.Context, admin *kadm.Client) (Topic, error) 
 	case err != nil:
 		return Topic{}, err
 	}
-	_, err = awaitTopic(ctx, admin, p.name) // who is told that it is made, opens it
+	_, err = awaitTopic(ctx, admin, p.name, math.MaxInt) // who is told that it is made, opens it
 	return Topic{Name: p.name, Made: true}, err
 }
 

@@ -88,7 +88,7 @@ func connect(ctx context.Context, opts Options) (*Log, error) {
 
 // find finds the topic, and how many partitions it has.
 func (l *Log) find(ctx context.Context) error {
-	topic, err := awaitTopic(ctx, l.admin, l.topic)
+	topic, err := awaitTopic(ctx, l.admin, l.topic, triesNew)
 	if err != nil {
 		return err
 	}
@@ -129,13 +129,13 @@ func isPassing(err error) bool {
 	return kerr.IsRetriable(err) || errors.As(err, &network)
 }
 
-// triesNew is how often a topic that nobody knows is asked for: for somewhat more
-// than a second, in which a broker hears of a topic that another one has made.
-const triesNew = 7
+// triesNew is how often a topic that nobody knows is asked for: for some seconds, in
+// which a broker hears of a topic that another one has made.
+const triesNew = 9
 
 // awaitTopic is findTopic for a topic that may have been made just now.
-func awaitTopic(ctx context.Context, admin *kadm.Client, name string) (topic kadm.TopicDetail, err error) {
-	for tries := range triesNew {
+func awaitTopic(ctx context.Context, admin *kadm.Client, name string, triesMax int) (topic kadm.TopicDetail, err error) {
+	for tries := range triesMax {
 		if topic, err = findTopic(ctx, admin, name); !errors.Is(err, ErrNoTopic) {
 			break
 		}

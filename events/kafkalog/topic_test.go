@@ -135,7 +135,9 @@ func TestTopicIsCheckedAgain(t *testing.T) {
 	must(t, err)
 }
 
-func TestInit(t *testing.T) {
+func TestInit(t *testing.T) { synctest.Test(t, initTopics) } // a topic that is not there is asked for, for seconds
+
+func initTopics(t *testing.T) {
 	c := newCluster(t)
 	ctx := testContext(t)
 	opts := kafkalog.InitOptions{Brokers: c.ListenAddrs(), Partitions: 4, Client: c.client(), Logger: quiet()}
@@ -180,14 +182,18 @@ func TestInit(t *testing.T) {
 	mustBeEmpty(t, c, names)
 }
 
-// The broker that is asked has not heard of the topic yet.
-func TestTopicMadeJustNow(t *testing.T) {
+// The broker that is asked has not heard of the topic yet, and may take its time when
+// somebody waits who has made it.
+func TestTopicMadeJustNow(t *testing.T) { synctest.Test(t, topicMadeJustNow) }
+
+func topicMadeJustNow(t *testing.T) {
 	c := newCluster(t)
+	heard := int64(20)
 	var unheard atomic.Int64
 	c.ControlKey(int16(kmsg.Metadata), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		req := kreq.(*kmsg.MetadataRequest)
-		if len(req.Topics) != 1 || unheard.Add(1) > 2 {
+		if len(req.Topics) != 1 || unheard.Add(1) > heard {
 			return nil, nil, false
 		}
 		resp := c.metadata(0)
@@ -197,6 +203,7 @@ func TestTopicMadeJustNow(t *testing.T) {
 		return resp, nil, true
 	})
 	c.init(t, 1)
+	heard = 2
 	unheard.Store(0) // nor the one that the log asks
 	log := c.open(t)
 	must(t, log.Begin(testContext(t)))
