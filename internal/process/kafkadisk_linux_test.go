@@ -1,7 +1,12 @@
 package process_test
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dalvdb/dalvdb/internal/kafka"
 	"github.com/dalvdb/dalvdb/internal/kafka/kafkatest"
@@ -24,7 +29,7 @@ func TestKafkaDiskFull(t *testing.T) {
 	l.hasty = 0
 	l.run()
 	l.awaitAnswers(500)
-	leave(t, disk, 64<<10)
+	fill(t, disk)
 	await(t, "the broker ends", func() bool {
 		pid, err := b.PID(1)
 		must(t, err)
@@ -35,4 +40,24 @@ func TestKafkaDiskFull(t *testing.T) {
 	b.start(1)
 	n.awaitReady()
 	settled(t, b, l)
+}
+
+// fill makes the file of leave larger until nothing is free, on a disk that others
+// write to meanwhile.
+func fill(t *testing.T, disk string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(disk, "filler"), os.O_CREATE|os.O_RDWR, 0o600)
+	must(t, err)
+	defer f.Close()
+	size := int64(0)
+	for _, step := range []int64{1 << 20, 4 << 10} {
+		for {
+			err := unix.Fallocate(int(f.Fd()), 0, size, step)
+			if errors.Is(err, unix.ENOSPC) {
+				break
+			}
+			must(t, err)
+			size += step
+		}
+	}
 }
