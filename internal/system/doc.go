@@ -12,6 +12,10 @@
 // do not read (streams_test.go, stuck_test.go), and random runs whose answers are
 // all compared with a naive replay of the log (random_test.go).
 //
+// What does not depend on where the log is runs on each of them (logs_test.go): the
+// embedded one, and Kafka, on fake brokers or, if DALVDB_TEST_KAFKA names them, real
+// ones.
+//
 // A random run is told in files of its own: who calls (random_device_test.go,
 // random_clerk_test.go, random_read_test.go, random_feed_test.go), what befalls
 // the node (random_fates_test.go), what callers note (random_ledger_test.go), and

@@ -48,9 +48,13 @@ var befalls = []struct {
 // restart, so that a device that was at 5 is told nothing of the new 1 to 4, and
 // its writes pass guards that mean other values.
 func TestFault_PositionsStartAgainAfterARestart(t *testing.T) {
+	onEachLog(t, positionsStartAgainAfterARestart)
+}
+
+func positionsStartAgainAfterARestart(t *testing.T, logs nodetest.Logs) {
 	for _, what := range befalls {
 		t.Run(what.name, func(t *testing.T) {
-			n := nodetest.New(t, nodetest.Options{Partitions: 1})
+			n := nodetest.New(t, nodetest.Options{Logs: logs, Partitions: 1})
 			phone, laptop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop")
 			for i := range 5 {
 				accepted(t, push(t, phone, events.Put("theme", text(fmt.Sprint(i)))))
@@ -131,7 +135,11 @@ func TestFault_PositionsOfALostTail(t *testing.T) {
 // The second device: pushes are judged by the last position the first one got,
 // so that the second one's are always behind, and rejected for ever.
 func TestFault_SecondDeviceIsRejectedForEver(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+	onEachLog(t, secondDeviceIsRejectedForEver)
+}
+
+func secondDeviceIsRejectedForEver(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop")
 	for i := range 20 {
 		value := text(fmt.Sprint(i))
@@ -153,8 +161,12 @@ func TestFault_SecondDeviceIsRejectedForEver(t *testing.T) {
 // Compaction: what it throws away takes the positions of the keys with it, so
 // that afterwards pushes of unrelated keys no longer find what they rely on.
 func TestFault_CompactionRejectsUnrelatedKeys(t *testing.T) {
+	onEachLog(t, compactionRejectsUnrelatedKeys)
+}
+
+func compactionRejectsUnrelatedKeys(t *testing.T, logs nodetest.Logs) {
 	clock := new(nodetest.Clock)
-	n := nodetest.New(t, nodetest.Options{Partitions: 1, Now: clock.Now, TombstonesKeep: time.Hour})
+	n := nodetest.New(t, nodetest.Options{Logs: logs, Partitions: 1, Now: clock.Now, TombstonesKeep: time.Hour})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	accepted(t, push(t, phone, events.Put("a", text("1")), events.Put("b", text("1")), events.Add("list", text("x")), events.Add("list", text("y"))))
 	pull(t, laptop)
@@ -188,9 +200,13 @@ func TestFault_CompactionRejectsUnrelatedKeys(t *testing.T) {
 // The first copy: a push is accepted, its answer is lost, and the device sends
 // it again. The second copy meets the key as the first one has changed it.
 func TestFault_PushIsRejectedForItsOwnFirstCopy(t *testing.T) {
+	onEachLog(t, pushIsRejectedForItsOwnFirstCopy)
+}
+
+func pushIsRejectedForItsOwnFirstCopy(t *testing.T, logs nodetest.Logs) {
 	for _, what := range befalls {
 		t.Run(what.name, func(t *testing.T) {
-			n := nodetest.New(t, nodetest.Options{})
+			n := nodetest.New(t, nodetest.Options{Logs: logs})
 			var lose atomic.Bool
 			network := &nodetest.Lossy{Next: n.Transport(nodetest.HTTP2), Fault: func(*http.Request) nodetest.Fault {
 				if lose.Swap(false) {
@@ -229,9 +245,13 @@ func TestFault_PushIsRejectedForItsOwnFirstCopy(t *testing.T) {
 
 // The same of a backend, under a request id and under a place in its own log.
 func TestFault_UpdateIsRejectedForItsOwnFirstCopy(t *testing.T) {
+	onEachLog(t, updateIsRejectedForItsOwnFirstCopy)
+}
+
+func updateIsRejectedForItsOwnFirstCopy(t *testing.T, logs nodetest.Logs) {
 	for _, what := range befalls {
 		t.Run(what.name, func(t *testing.T) {
-			n := nodetest.New(t, nodetest.Options{})
+			n := nodetest.New(t, nodetest.Options{Logs: logs})
 			shop := n.Service(t, "shop")
 			for _, u := range []backend.Update{{Request: "one"}, {Source: events.Source{Name: "orders", Seq: 7}}} {
 				u.Guards = []events.Guard{{Key: "k" + events.Key(u.Request)}}
@@ -253,8 +273,10 @@ func TestFault_UpdateIsRejectedForItsOwnFirstCopy(t *testing.T) {
 
 // Lists that break: an item added twice stands there twice, and taking it out
 // leaves one behind; a value that was put and then taken out stays.
-func TestFault_ListsBreak(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestFault_ListsBreak(t *testing.T) { onEachLog(t, listsBreak) }
+
+func listsBreak(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	accepted(t, push(t, phone, events.Add("list", text("a")), events.Add("list", text("b")), events.Add("list", text("c"))))
 	pull(t, laptop)
@@ -298,7 +320,11 @@ func TestFault_ListsBreak(t *testing.T) {
 // Absent, deleted and empty are three things, and no answer takes one for
 // another.
 func TestFault_AbsentAndDeletedAreToldAsEmpty(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+	onEachLog(t, absentAndDeletedAreToldAsEmpty)
+}
+
+func absentAndDeletedAreToldAsEmpty(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	accepted(t, push(t, phone, events.Put("empty", text("")), events.Put("no data", events.Data(nil)), events.Put("zero", events.Number(0)), events.Put("gone", text("x"))))
 	pull(t, laptop)

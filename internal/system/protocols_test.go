@@ -20,9 +20,11 @@ import (
 
 // A phone writes, a laptop that watches shows it, a service that watches gets
 // it: over every protocol, in the clear and under TLS.
-func TestProtocol_SyncAndWatch(t *testing.T) {
+func TestProtocol_SyncAndWatch(t *testing.T) { onEachLog(t, syncAndWatch) }
+
+func syncAndWatch(t *testing.T, logs nodetest.Logs) {
 	for _, secure := range []bool{false, true} {
-		n := nodetest.New(t, nodetest.Options{TLS: secure})
+		n := nodetest.New(t, nodetest.Options{Logs: logs, TLS: secure})
 		h1, h2 := n.Client(nodetest.HTTP1), n.Client(nodetest.HTTP2)
 		for _, p := range []struct {
 			name  string

@@ -14,8 +14,10 @@ import (
 // A phone writes and syncs. The node loses all of its state but the log, and is
 // started again. The phone notices nothing, a new laptop gets everything, and so
 // does the phone when it has lost its own data.
-func TestStory_StateIsLostAndComesBack(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestStory_StateIsLostAndComesBack(t *testing.T) { onEachLog(t, stateIsLostAndComesBack) }
+
+func stateIsLostAndComesBack(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone := n.Device(t, "ann", "phone")
 	accepted(t, push(t, phone, events.Put("theme", text("dark")), events.Put("lang", text("fa"))))
 	accepted(t, push(t, phone, events.Add("saved", text("a")), events.Add("saved", text("b")), events.Increment("visits", 3)))
@@ -46,8 +48,10 @@ func TestStory_StateIsLostAndComesBack(t *testing.T) {
 
 // What one device deletes, another one no longer has: with the next pull when
 // it has seen the value, and not at all when it has not.
-func TestStory_DeleteReachesAnotherDevice(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestStory_DeleteReachesAnotherDevice(t *testing.T) { onEachLog(t, deleteReachesAnotherDevice) }
+
+func deleteReachesAnotherDevice(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop")
 	accepted(t, push(t, phone, events.Put("theme", text("dark")), events.Put("lang", text("fa"))))
 	pull(t, laptop)
@@ -68,8 +72,10 @@ func TestStory_DeleteReachesAnotherDevice(t *testing.T) {
 
 // List operations meet values that were put, and keys that were deleted. After
 // each step phone, laptop and service have the same.
-func TestStory_ListsOverPutAndDelete(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestStory_ListsOverPutAndDelete(t *testing.T) { onEachLog(t, listsOverPutAndDelete) }
+
+func listsOverPutAndDelete(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	keepLast := func(v string, n int64) events.Op {
 		op := events.Add("k", text(v))
@@ -117,7 +123,11 @@ func TestStory_ListsOverPutAndDelete(t *testing.T) {
 // Two devices change the same key. The first to arrive wins; the other's push is
 // rejected as a whole and told why, and is accepted once its guard is renewed.
 func TestStory_RejectedUntilTheGuardIsRenewed(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+	onEachLog(t, rejectedUntilTheGuardIsRenewed)
+}
+
+func rejectedUntilTheGuardIsRenewed(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	accepted(t, push(t, phone, events.Put("theme", text("dark"))))
 	pull(t, laptop)
@@ -142,8 +152,10 @@ func TestStory_RejectedUntilTheGuardIsRenewed(t *testing.T) {
 // A device and a service watch while another device and another service write.
 // The device is shown states, the last of which is the newest; the service gets
 // every event, whole and in order.
-func TestStory_WatchByDeviceAndByBackend(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestStory_WatchByDeviceAndByBackend(t *testing.T) { onEachLog(t, watchByDeviceAndByBackend) }
+
+func watchByDeviceAndByBackend(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, laptop, shop := n.Device(t, "ann", "phone"), n.Device(t, "ann", "laptop"), n.Service(t, "shop")
 	pull(t, laptop)
 
@@ -203,8 +215,10 @@ func TestStory_WatchByDeviceAndByBackend(t *testing.T) {
 
 // System keys are the service's to write and the device's to read; private keys
 // no device ever hears of.
-func TestStory_SystemAndPrivateKeys(t *testing.T) {
-	n := nodetest.New(t, nodetest.Options{})
+func TestStory_SystemAndPrivateKeys(t *testing.T) { onEachLog(t, systemAndPrivateKeys) }
+
+func systemAndPrivateKeys(t *testing.T, logs nodetest.Logs) {
+	n := nodetest.New(t, nodetest.Options{Logs: logs})
 	phone, shop := n.Device(t, "ann", "phone"), n.Service(t, "shop")
 	accepted(t, update(t, shop, "ann", events.Put("system/plan", text("gold")), events.Put("private/risk", text("high"))))
 	pull(t, phone)

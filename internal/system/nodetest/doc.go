@@ -1,5 +1,6 @@
-// Package nodetest is a whole node in one process, for tests: the embedded log
-// and the state on a disk in memory, fold, ingest and edge, served on loopback.
+// Package nodetest is a whole node in one process, for tests: the embedded log and
+// the state on a disk in memory, fold, ingest and edge, served on loopback. The log
+// can be on Kafka instead, on fake brokers in the process or on real ones.
 //
 // What comes in: Options, and what a test does to the node: stop it, cut its
 // power, drop its state, put an older copy of its disk in place, start it again.

@@ -19,7 +19,6 @@ import (
 	"github.com/dalvdb/dalvdb/connectapi"
 	"github.com/dalvdb/dalvdb/connectapi/auth"
 	"github.com/dalvdb/dalvdb/events"
-	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/ingest"
 	"github.com/dalvdb/dalvdb/projector"
 )
@@ -42,6 +41,9 @@ type Options struct {
 	// clients trust.
 	TLS bool
 
+	// Logs is where the log is kept. nil: Embedded.
+	Logs Logs
+
 	// Log returns the log as those see it who append to it and fold it; nil is
 	// as it is.
 	Log func(events.Log) events.Log
@@ -62,6 +64,7 @@ type Node struct {
 	opts        Options
 	keys        auth.Keys
 	certificate *tls.Certificate // nil without TLS
+	logs        OpenLog
 
 	disk *Disk // of a node that runs: not to be touched
 
@@ -76,9 +79,12 @@ func New(t testing.TB, o Options) *Node {
 	if o.Partitions == 0 {
 		o.Partitions = 4
 	}
+	if o.Logs == nil {
+		o.Logs = Embedded
+	}
 	key, err := auth.NewKey()
 	must(t, err)
-	n := &Node{opts: o, keys: auth.Keys{key}, disk: NewDisk()}
+	n := &Node{opts: o, keys: auth.Keys{key}, logs: o.Logs(t), disk: NewDisk()}
 	if o.TLS {
 		n.certificate, err = newCertificate()
 		must(t, err)
@@ -245,7 +251,7 @@ func (n *Node) ReadLog(ctx context.Context, id events.Partition, each func(event
 
 // Parts are what a running node is made of.
 type Parts struct {
-	Log    *pebblelog.Log
+	Log    events.Log
 	State  *projector.Projector
 	Ingest *ingest.Ingester
 	API    *connectapi.API
@@ -263,7 +269,7 @@ func (n *Node) Running() Parts {
 
 // A process is a node while it runs.
 type process struct {
-	log      *pebblelog.Log
+	log      Log
 	state    *projector.Projector
 	ingest   *ingest.Ingester
 	verifier *auth.Verifier
@@ -287,11 +293,7 @@ func startProcess(ctx context.Context, n *Node) (err error) {
 		}
 	}()
 	quiet := slog.New(slog.DiscardHandler)
-	p.log, err = pebblelog.Open(pebblelog.Options{
-		Dir: n.path(logDir), FS: n.fs(), Partitions: n.opts.Partitions, Logger: quiet, Now: n.opts.Now,
-		Exit: func(int) { panic("the log cannot go on") },
-	})
-	if err != nil {
+	if p.log, err = n.openLog(ctx); err != nil {
 		return err
 	}
 	var log events.Log = p.log
@@ -326,7 +328,8 @@ func startProcess(ctx context.Context, n *Node) (err error) {
 }
 
 func (p *process) serve(ctx context.Context, n *Node) (err error) {
-	cfg := connectapi.Config{Submitter: p.ingest, State: p.state, Verifier: p.verifier, Backup: p.log, Ready: p.state.Ready}
+	cfg := connectapi.Config{Submitter: p.ingest, State: p.state, Verifier: p.verifier, Ready: p.state.Ready}
+	cfg.Backup, _ = p.log.(connectapi.Backup) // or this log makes none
 	if n.opts.Edge != nil {
 		n.opts.Edge(&cfg)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 
 	"github.com/dalvdb/dalvdb/events"
-	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/projector"
 )
 
@@ -15,10 +14,7 @@ import (
 
 // StoppedLog calls do with the log of a node that does not run, as it was left.
 func (n *Node) StoppedLog(do func(events.Log) error) error {
-	log, err := pebblelog.Open(pebblelog.Options{
-		Dir: n.path(logDir), FS: n.fs(), Logger: slog.New(slog.DiscardHandler),
-		Exit: func(int) { panic("the log cannot go on") },
-	})
+	log, err := n.openLog(context.Background())
 	if err != nil {
 		return err
 	}
