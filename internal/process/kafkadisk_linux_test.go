@@ -29,7 +29,7 @@ func TestKafkaDiskFull(t *testing.T) {
 	l.hasty = 0
 	l.run()
 	l.awaitAnswers(500)
-	fill(t, disk)
+	fillDisk(t, disk)
 	await(t, "the broker ends", func() bool {
 		pid, err := b.PID(1)
 		must(t, err)
@@ -42,9 +42,9 @@ func TestKafkaDiskFull(t *testing.T) {
 	settled(t, b, l)
 }
 
-// fill makes the file of leave larger until nothing is free, on a disk that others
+// fillDisk makes the file of leave larger until nothing is free, on a disk that others
 // write to meanwhile.
-func fill(t *testing.T, disk string) {
+func fillDisk(t *testing.T, disk string) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(disk, "filler"), os.O_CREATE|os.O_RDWR, 0o600)
 	must(t, err)
