@@ -58,8 +58,11 @@ func (g *group) mark(before, now events.Time, off events.Offset) error {
 // of t, or -1. Where the next hour that has a record begins is where those before
 // it end; when there is none yet, all that is applied is of earlier hours.
 func (r *reader) reached(t events.Time, applied events.Offset) (events.Offset, error) {
-	if t < 0 {
-		return -1, nil // no record is of a time before 1970
+	if t < hour {
+		return -1, nil // nothing that happens here is of the first hour of 1970, or before
+	}
+	if old, err := r.hasEventBefore(t); err != nil || !old {
+		return -1, err // control records are old, and there is nothing to forget of them
 	}
 	off := applied
 	lower, upper := hourKey(nil, r.partition, hourOf(t)), after(hourPrefix(nil, r.partition))
@@ -72,6 +75,16 @@ func (r *reader) reached(t events.Time, applied events.Offset) (events.Offset, e
 		return false, nil
 	})
 	return off, err
+}
+
+// hasEventBefore reports whether there is an event of an hour before that of t. Log
+// time is that of events: what comes before the first of them is in the first hour.
+func (r *reader) hasEventBefore(t events.Time) (old bool, err error) {
+	err = r.scan(hourKey(nil, r.partition, hour), hourKey(nil, r.partition, hourOf(t)), func(_, _ []byte) (bool, error) {
+		old = true
+		return false, nil
+	})
+	return old, err
 }
 
 // advance works out anew what may be forgotten of what is applied, at log time

@@ -152,6 +152,23 @@ func TestNothingIsForgottenBeforeTimeBegan(t *testing.T) {
 	}
 }
 
+// What comes before the first event is old and holds nothing: a device that has seen
+// nothing but that takes a delta.
+func TestNothingIsForgottenBeforeTheFirstEvent(t *testing.T) {
+	s := newSite(t, 1, keeping(day))
+	before := s.end("ann")
+	for range 3 {
+		s.append(0, "", &events.Record{Barrier: &events.Barrier{Time: s.now}})
+	}
+	s.do("ann", events.Put("a", events.Number(1)))
+	s.do("ann", events.Put("b", events.Number(1)))
+	s.later(day / 2)
+	s.do("ann", events.Put("c", events.Number(1)))
+	if d := s.delta("ann", before); d.SnapshotRequired || len(d.Changes) != 3 {
+		t.Errorf("horizon %d: %+v", s.pr.Status()[0].Horizon, d)
+	}
+}
+
 // A key that was deleted and came back is not forgotten, nor one that was
 // deleted again since.
 func TestKeysThatCameBackAreNotForgotten(t *testing.T) {

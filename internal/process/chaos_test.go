@@ -6,8 +6,11 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/projector"
@@ -145,6 +148,7 @@ func (c *chaos) end() (proved bool) {
 	c.feed.awaitAccepted()
 	got := l.audit()
 	l.counted(got)
+	await(c.t, "the changes are fed", func() bool { return strings.Contains(metricsOf(c.t, c.node), "dalvdb_feed_lag_seconds 0\n") })
 	c.node.stop()
 	j := l.judgeLog(c.brokers.readLog())
 	j.audited(got)
@@ -161,6 +165,7 @@ func (c *chaos) end() (proved bool) {
 var chaosChecks = map[string]func(*testing.T, *chaos, *judge){
 	"the state is what the log says": verifyOnKafka,
 	"no verdict has changed":         replayOnKafka,
+	"all that was accepted is fed":   fedOnKafka,
 }
 
 // verifyOnKafka folds the log once more, and compares hashes and rows with the
@@ -205,6 +210,36 @@ func replayOnKafka(t *testing.T, c *chaos, j *judge) {
 	if events != len(want) || events == 0 {
 		t.Errorf("the replay has %d events, and the model %d", events, len(want))
 	}
+}
+
+// fedOnKafka reads the topic of the changes: what was accepted is there, each event
+// once when what comes twice is dropped, in order, and nothing else.
+func fedOnKafka(t *testing.T, c *chaos, j *judge) {
+	want := make([][]events.Offset, chaosPartitions)
+	for _, ts := range j.told {
+		for _, told := range ts {
+			if told.Outcome == events.Accepted {
+				p := events.PartitionOf(told.Event.User, chaosPartitions)
+				want[p] = append(want[p], told.Offset)
+			}
+		}
+	}
+	ends := map[events.Partition]events.Offset{}
+	for p, offsets := range want {
+		slices.Sort(offsets)
+		ends[events.Partition(p)] = offsets[len(offsets)-1]
+	}
+	got, doubled := topicUntil(t, c.brokers.list(), ends)
+	for p := range want {
+		offsets := make([]events.Offset, len(got[p]))
+		for i := range got[p] {
+			offsets[i] = got[p][i].Position.Offset
+		}
+		if diff := cmp.Diff(want[p], offsets); diff != "" {
+			t.Errorf("partition %d (-accepted +fed):\n%.2000s", p, diff)
+		}
+	}
+	t.Logf("%v changes per partition, and %d records more than that", counts(got), doubled)
 }
 
 // tell tells the figures of the run.

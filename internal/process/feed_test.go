@@ -135,7 +135,7 @@ func reached(all [][]change, marks map[events.Partition]events.Offset) bool {
 // twice, as a consumer does; it returns how often.
 func topicUntil(t *testing.T, brokers string, marks map[events.Partition]events.Offset) (all [][]change, doubled int) {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics("dalvdb.changes"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	c, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.ConsumeTopics("dalvdb.changes"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
