@@ -19,16 +19,19 @@ import (
 // lossAccepted reports whether the log says itself where it parts from the state: by
 // an epoch that the state has not seen, no later than the record it applied last. It
 // stands where the log ended when it was written, which is where it had been cut off;
-// so a position behind that is found to be lost (lineage.find). A log of another
-// genesis has no position in common with the state.
+// so a position behind that is found to be lost (lineage.find). A log that has nothing
+// in common with the state is ErrAnotherLog.
 func (pr *Projector) lossAccepted(ctx context.Context, id events.Partition, c *cut) (bool, error) {
 	tail, err := pr.log.Tail(ctx, id)
 	if err != nil {
 		return false, err
 	}
 	common, err := pr.common(ctx, id, c.ledger.lineage, tail)
-	if err != nil || common < 0 {
-		return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	if common < 0 {
+		return false, ErrAnotherLog
 	}
 	return pr.hasEpoch(ctx, id, common+1, min(tail, c.applied.offset))
 }
@@ -83,11 +86,18 @@ func (pr *Projector) hasEpoch(ctx context.Context, id events.Partition, from, to
 	return false, nil
 }
 
-// haltLost halts a partition whose log has lost what its state was made from.
-func (p *partition) haltLost(c *cut, why string) {
+// ErrAnotherLog halts a partition whose log has nothing in common with its state: it
+// was made anew, or is not the one that was meant. No epoch makes up for that. Who is
+// sure of it removes the state; readers are told that they had seen another one.
+var ErrAnotherLog = errors.New("the state was made from another log")
+
+// errLost halts a partition whose log has lost what its state was made from.
+var errLost = errors.New("records are lost, and nobody has accepted that")
+
+// haltLost halts a partition before anything is folded, for one of these reasons.
+func (p *partition) haltLost(c *cut, why string, reason error) {
 	p.cut = c
-	p.halt(fmt.Errorf("partition %d: the state has come to offset %d, and %s: records are lost, and nobody has accepted that: %w",
-		p.id, p.cut.applied.offset, why, events.ErrCorrupt))
+	p.halt(fmt.Errorf("partition %d: the state has come to offset %d, and %s: %w: %w", p.id, p.cut.applied.offset, why, reason, events.ErrCorrupt))
 }
 
 // A Loss is what a state knows of records that its log does not hold any more.

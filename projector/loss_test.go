@@ -201,10 +201,18 @@ func TestLossIsNotAcceptedByGoingOn(t *testing.T) {
 	}
 }
 
-// A log that has nothing in common with the state is another one, of which no position
-// of a reader is taken for one of this.
-func TestStateOfAnotherLogIsDropped(t *testing.T) {
+// A log that has nothing in common with the state is another one: its topic was made
+// anew, or the node was started on a wrong one. It is not gone on with either, and no
+// epoch in it makes up for that.
+func TestStateOfAnotherLogHalts(t *testing.T) {
 	l := newLosing(t)
 	other := memlog.New(memlog.Options{Partitions: 1})
-	l.mustGoOn(other, "")
+	l.mustHalt(other)
+	l.must(other.Begin(t.Context())) // which writes an epoch
+	l.mustHalt(other)
+	pr := l.open(other)
+	if err := pr.Ready(); !errors.Is(err, projector.ErrAnotherLog) {
+		t.Errorf("Ready: %v, want ErrAnotherLog", err)
+	}
+	l.must(pr.Close())
 }

@@ -179,11 +179,15 @@ func (pr *Projector) compare(ctx context.Context, p *partition, c *cut, cfg *Con
 	}
 	if cfg.Continues {
 		accepted, err := pr.lossAccepted(ctx, p.id, c)
+		if errors.Is(err, ErrAnotherLog) {
+			p.haltLost(c, why, err)
+			return c, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("look for an epoch in partition %d: %w", p.id, err)
 		}
 		if !accepted {
-			p.haltLost(c, why)
+			p.haltLost(c, why, errLost)
 			return c, nil
 		}
 	}

@@ -28,7 +28,8 @@ type Config struct {
 
 	// Continues says that the log goes on without an epoch when it is begun, as that of
 	// Kafka does: then a partition whose state does not fit the log is not made again
-	// but halts, until an epoch in the log says where records were lost.
+	// but halts, until an epoch in the log says where records were lost, or, where the
+	// log is another one altogether, until the state is removed.
 	Continues bool
 
 	// FS is the file system of Dir; nil is that of the operating system.

@@ -159,7 +159,11 @@ func (l *accepting) tellLoss(ctx context.Context) (err error) {
 // folded, because their log has lost what the state has seen.
 func (n *node) tellLosses() {
 	for _, s := range n.state.Status() {
-		if errors.Is(s.Halted, events.ErrCorrupt) {
+		switch {
+		case errors.Is(s.Halted, projector.ErrAnotherLog):
+			n.logger.Error("the log is another one than the state was made from: if that is meant, stop the node and remove the state",
+				"partition", s.Partition, "err", s.Halted, "state", stateDir(n.settings.data))
+		case errors.Is(s.Halted, events.ErrCorrupt):
 			n.logger.Error("records are lost: the partition is not gone on with until that is accepted", "partition", s.Partition,
 				"err", s.Halted, "see", fmt.Sprintf("dalvdb kafka accept-loss --brokers %s --topic-prefix %s --partition %d --data %s",
 					strings.Join(n.settings.kafka.brokers, ","), n.settings.kafka.prefix, s.Partition, shellQuote(n.settings.data)))

@@ -211,8 +211,8 @@ func mustBeHalted(t *testing.T, s *service, u events.UserID, seen events.Positio
 		return s.rpc.Get(brief(t), connect.NewRequest(&dalvdbv1.GetRequest{UserId: string(u), Key: "lost", Read: wire.EncodeRead(read)}))
 	}
 	res, err := get(events.Read{Mode: events.ReadStale})
-	if err != nil || res.Msg.GetPosition().GetOffset() != int64(seen.Offset) {
-		t.Errorf("a stale read: %v, %v, want offset %d", res, err, seen.Offset)
+	if err != nil || res.Msg.GetPosition().GetOffset() < int64(seen.Offset) { // a barrier of a strong read may stand behind it
+		t.Errorf("a stale read: %v, %v, want at least offset %d", res, err, seen.Offset)
 	}
 	if _, err := get(events.Read{}); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Errorf("a strong read: %v, want unavailable", err)
