@@ -60,7 +60,7 @@ const configName = "server.properties"
 // java is a process of Java in the broker's directory, which ends with ctx. In one
 // that is short-lived nothing is worth more than the first pass of optimising.
 func (b *broker) java(ctx context.Context, shortLived bool, args ...string) *exec.Cmd {
-	options := []string{"-cp", b.server.classpath, "-XX:+UseSerialGC"}
+	options := []string{"-cp", b.server.classpath(), "-XX:+UseSerialGC"}
 	if shortLived {
 		options = append(options, "-XX:TieredStopAtLevel=1")
 	}

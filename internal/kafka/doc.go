@@ -7,7 +7,7 @@
 //
 // Out comes a [Cluster] that answers: every broker lists all of them and a
 // controller. Each can be stopped, killed as with kill -9, and started again on
-// the port it had.
+// the port it had. [Java] runs programs written against Kafka's own clients.
 //
 // It promises that no broker outlives this process, however that ends (on Linux;
 // elsewhere one is left behind by a process that is killed with -9), that Close

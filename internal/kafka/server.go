@@ -33,8 +33,15 @@ const (
 
 // server is the Kafka that brokers are started from.
 type server struct {
-	java      string // the command
-	classpath string
+	java string // the command
+	root string // of the repository
+	jars string // of Kafka and what comes with it, as a class path names them
+}
+
+// classpath is that of a broker. The project's directory holds the configuration of
+// the brokers' logs.
+func (s *server) classpath() string {
+	return filepath.Join(s.root, project) + string(filepath.ListSeparator) + s.jars
 }
 
 // Fetch brings the server to this machine, if it is not there. It is what Start
@@ -42,6 +49,16 @@ type server struct {
 func Fetch(ctx context.Context) error {
 	_, err := findServer(ctx)
 	return err
+}
+
+// Java returns the command of Java and a class path that has Kafka's own clients, for
+// programs that are written against these. It fetches them first, if need be.
+func Java(ctx context.Context) (command, classpath string, err error) {
+	s, err := findServer(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	return s.java, s.jars, nil
 }
 
 // findServer returns the server of the repository that the working directory is
@@ -60,9 +77,7 @@ func findServer(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The project's directory holds the configuration of the brokers' logs.
-	path := []string{filepath.Join(root, project), filepath.Join(jars, "*")}
-	return &server{java: java, classpath: strings.Join(path, string(filepath.ListSeparator))}, nil
+	return &server{java: java, root: root, jars: filepath.Join(jars, "*")}, nil
 }
 
 // lacking makes one line of what is missing.

@@ -126,7 +126,7 @@ func TestServerIsFetchedOnce(t *testing.T) {
 	}
 	s, err := findServer(t.Context())
 	must(t, err)
-	jars := strings.TrimSuffix(strings.Split(s.classpath, ":")[1], "*")
+	jars := strings.TrimSuffix(s.jars, "*")
 	if !exists(filepath.Join(jars, "kafka.jar")) {
 		t.Errorf("no jar in %s", jars)
 	}

@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -38,8 +36,7 @@ type change struct {
 // The topic of the changes on a real broker, while the node is killed with -9 under
 // load, again and again: it has every accepted event once after what comes twice is
 // dropped, in order, and each is the message that a subscriber of the node gets.
-// Then in other forms, with a stop, with no feed for a while, and read by the tail
-// and by kcat.
+// Then in other forms, with a stop, with no feed for a while, and read by the tail.
 func TestFeedOnKafka(t *testing.T) {
 	broker := kafkatest.Start(t, 1)
 	at := strings.Join(broker.Addrs(), ",")
@@ -97,7 +94,6 @@ func TestFeedOnKafka(t *testing.T) {
 	}
 
 	tailed(t, at, all)
-	kcat(t, at, all)
 	n.stop()
 }
 
@@ -171,12 +167,16 @@ func topicUntil(t *testing.T, brokers string, marks map[events.Partition]events.
 }
 
 // watchedUntil subscribes to the node from the beginning until the marks.
-func watchedUntil(t *testing.T, n *node, marks map[events.Partition]events.Offset) [][]change {
+func watchedUntil(t *testing.T, n *node, marks map[events.Partition]events.Offset, changes ...func(*pubsub.Config)) [][]change {
 	t.Helper()
-	s, err := pubsub.New(pubsub.Config{
+	cfg := pubsub.Config{
 		Client: newClients(n).sdk("reader"), Positions: pubsub.NewMemoryPositions(), Start: events.StartBeginning,
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range changes {
+		f(&cfg)
+	}
+	s, err := pubsub.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,31 +275,6 @@ func tailed(t *testing.T, brokers string, all [][]change) {
 	for args, complaint := range map[string]string{"--topic-prefix other": "dalvdb kafka init", "--limit -1": "--limit"} {
 		if out, code := tryDalvdb(t, append(tail, strings.Fields(args)...)...); code == 0 || !strings.Contains(out, complaint) {
 			t.Errorf("%s: %d, %s", args, code, out)
-		}
-	}
-}
-
-// kcat reads the topic as anybody does who has only heard of Kafka.
-func kcat(t *testing.T, brokers string, all [][]change) {
-	t.Helper()
-	path, err := exec.LookPath("kcat")
-	if err != nil {
-		t.Log("kcat is not here, and has not read the topic: apt-get install kcat")
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	var out, complaints bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "-C", "-b", brokers, "-t", "dalvdb.changes", "-p", "0", "-o", "beginning", "-e", "-q", "-f", "%k|%h\n")
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v: %s", err, complaints.String())
-	}
-	for _, c := range all[0] {
-		line := c.Headers["ce_subject"] + "|"
-		i := strings.Index(out.String(), line)
-		if i < 0 || !strings.Contains(out.String(), "ce_id="+c.Headers["ce_id"]) {
-			t.Fatalf("kcat does not print %v", c)
 		}
 	}
 }
