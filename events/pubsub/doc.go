@@ -5,8 +5,9 @@
 // What comes in: Watermill messages and the topic they go to; addresses of
 // brokers and the name of a consumer group. A message is a record: the payload is
 // the value, metadata are headers, the UUID is the header UUIDHeader (the name
-// that Watermill's own Kafka Pub/Sub gives it), and the key, which decides the
-// partition, is what PublisherConfig.Key says.
+// that Watermill's own Kafka Pub/Sub gives it), or, of what others produce, the id of
+// CloudEvents or else the place; and the key, which decides the partition, is what
+// PublisherConfig.Key says.
 //
 // What goes out: for every topic subscribed to a channel of messages, whose
 // contexts tell the place of their record (PlaceOf) and carry the trace that the

@@ -16,6 +16,11 @@ const (
 	// Pub/Sub on another client uses the same, so the two can share a topic.
 	UUIDHeader = "_watermill_message_uuid"
 
+	// cloudEventID is the header of the id in CloudEvents' binding to Kafka. It is
+	// the UUID of a record without UUIDHeader: an event that comes twice comes under
+	// one name.
+	cloudEventID = "ce_id"
+
 	// KeyMetadata is where KeyFromMetadata looks.
 	KeyMetadata = "partition_key"
 )

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -64,13 +65,21 @@ func (p *partition) untilAcked(r *kgo.Record) bool {
 
 var errNacked = errors.New("nacked")
 
+// foreignUUID names the message of another kind of producer: what that calls it, or
+// else the place, which is as good a name.
+func foreignUUID(m *message.Message, r *kgo.Record) string {
+	if id := m.Metadata[cloudEventID]; id != "" {
+		return id
+	}
+	return r.Topic + "/" + strconv.Itoa(int(r.Partition)) + "/" + strconv.FormatInt(r.Offset, 10)
+}
+
 // handOut hands out a record's message once and waits. It returns nil when it was
 // acked, errNacked, or why the partition's time has ended.
 func (p *partition) handOut(r *kgo.Record) (err error) {
 	m := messageOf(r)
 	if m.UUID == "" {
-		// Another kind of producer. The place is as good a name.
-		m.UUID = r.Topic + "/" + strconv.Itoa(int(r.Partition)) + "/" + strconv.FormatInt(r.Offset, 10)
+		m.UUID = foreignUUID(m, r)
 	}
 	ctx, cancel := context.WithCancelCause(withPlace(p.ctx, p.topicID, r))
 	defer cancel(errDone)

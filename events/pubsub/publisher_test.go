@@ -43,8 +43,8 @@ func TestMessageArrivesWhole(t *testing.T) {
 	}
 }
 
-// Any producer's records are messages: without a UUID the place is the name, and
-// of two headers with one name the last one counts.
+// Any producer's records are messages: without a UUID the id of CloudEvents or else
+// the place is the name, and of two headers with one name the last one counts.
 func TestForeignRecord(t *testing.T) {
 	k := newKafka(t)
 	topic := k.topic(t, 1)
@@ -52,11 +52,17 @@ func TestForeignRecord(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	r := &kgo.Record{Topic: topic, Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("1")}, {Key: "h", Value: []byte("2")}}}
-	must(t, c.ProduceSync(testContext(t), r).FirstErr())
+	event := &kgo.Record{Topic: topic, Headers: []kgo.RecordHeader{{Key: "ce_id", Value: []byte("an event")}}}
+	must(t, c.ProduceSync(testContext(t), r, event).FirstErr())
 
-	got := receive(t, subscribe(t, k.subscriber(t), topic))
+	messages := subscribe(t, k.subscriber(t), topic)
+	got := receive(t, messages)
 	if got.UUID != topic+"/0/0" || len(got.Payload) != 0 || got.Metadata["h"] != "2" {
 		t.Errorf("got %q %q %v", got.UUID, got.Payload, got.Metadata)
+	}
+	got.Ack()
+	if got := receive(t, messages); got.UUID != "an event" || got.Metadata["ce_id"] != "an event" {
+		t.Errorf("got %q %v", got.UUID, got.Metadata)
 	}
 }
 

@@ -57,7 +57,7 @@ func recommend(client *backend.Client) message.NoPublishHandlerFunc {
 
 // component runs the component in a router until stop, and fails each third
 // message after its work is done, as a crash in the wrong moment does.
-func component(t *testing.T, w *world, p pubsub.Positions) (stop func()) {
+func component(t *testing.T, client *backend.Client, topic string, s message.Subscriber) (stop func()) {
 	t.Helper()
 	quiet := watermill.NewSlogLogger(slog.New(slog.DiscardHandler))
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: time.Minute}, quiet)
@@ -76,7 +76,7 @@ func component(t *testing.T, w *world, p pubsub.Positions) (stop func()) {
 		}
 	}
 	router.AddMiddleware(crashes)
-	router.AddConsumerHandler("recommend", "changes", w.subscriber(t, p), recommend(w.Service(t, "recommend", patient)))
+	router.AddConsumerHandler("recommend", topic, s, recommend(client))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -90,9 +90,20 @@ func component(t *testing.T, w *world, p pubsub.Positions) (stop func()) {
 }
 
 // Users search, and get what is recommended, while the component fails after its
-// work, is stopped, begins again from older positions, and the node restarts.
+// work, is stopped, begins again from an older place, and the node restarts. It is
+// the same component on both feeds: where they come from is all that differs.
 func TestRecommendations(t *testing.T) {
-	w := newWorld(t, nodetest.Options{})
+	t.Run("watch", func(t *testing.T) {
+		w := newWorld(t, nodetest.Options{})
+		recommendations(t, w, newWatchFeed(w))
+	})
+	t.Run("topic", func(t *testing.T) {
+		w := newWorld(t, nodetest.Options{})
+		recommendations(t, w, newTopicFeed(t, w, pubsub.FormatProtobuf))
+	})
+}
+
+func recommendations(t *testing.T, w *world, f changes) {
 	const users, rounds, each = 5, 4, 6
 	searches := func(round int) {
 		for i := range users * each {
@@ -104,21 +115,20 @@ func TestRecommendations(t *testing.T) {
 			}
 		}
 	}
-	stored := pubsub.NewMemoryPositions()
+	client := w.Service(t, "recommend", patient)
 	for round := range rounds {
-		before, err := stored.Load(t.Context(), "changes")
-		must(t, err)
-		stop := component(t, w, stored)
+		goBack := f.remember(t)
+		stop := component(t, client, f.topic(), f.subscriber(t))
 		searches(round)
 		if round == 1 {
-			w.Restart(t)
+			f.restartNode(t)
 		}
 		for u := range users {
 			awaitSearches(t, w.writer, user(u), int64(each*(round+1)))
 		}
 		stop()
 		if round == 2 {
-			must(t, stored.Store(t.Context(), "changes", before)) // some is handled twice
+			goBack() // some is handled twice
 		}
 	}
 	for u := range users {
