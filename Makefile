@@ -159,10 +159,11 @@ kafka: ## Run Apache Kafka without containers (BROKERS=1 or 3, PORT=9092, DIR=bi
 	@exec bin/kafka/run -brokers '$(BROKERS)' -port '$(PORT)' -dir '$(DIR)'
 
 .PHONY: kafka-tests
-kafka-tests: ## Run on a real broker what else runs on fake ones: the suites of kafkalog and pubsub
+kafka-tests: ## Run on a real broker what else runs on fake ones: the suites of kafkalog and pubsub, and a component
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(GO) run ./deploy/kafka -port 0 -dir "$$dir" -- sh -c '\
 		$(GO) test -count=1 -timeout 10m ./events/pubsub && \
+		$(GO) test -count=1 -timeout 10m -run "^(TestRecommendations|TestFeedsAreTheSame)$$" ./sdk/backend/pubsub && \
 		$(GO) test -count=1 -timeout 10m -run "^TestLogOnRealBrokers$$" ./events/kafkalog -rapid.checks=5'
 
 .PHONY: kafka-server
