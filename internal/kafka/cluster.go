@@ -33,6 +33,8 @@ type Options struct {
 	// ShortLived is for brokers that live for seconds, as in tests: they start in
 	// three fifths of the time, and never become as fast as the others.
 	ShortLived bool
+	// More is added to the configuration of each broker: lines of NAME=VALUE.
+	More string
 }
 
 // Cluster is Apache Kafka, running. Its methods may be called by several
@@ -116,7 +118,7 @@ func (c *Cluster) configure(o Options, server *server) error {
 		if err := os.MkdirAll(b.dir, 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(b.dir, configName), []byte(properties(b, c.brokers)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(b.dir, configName), []byte(properties(b, c.brokers)+o.More), 0o644); err != nil {
 			return err
 		}
 	}
