@@ -47,6 +47,33 @@ func ExampleSubscriber() {
 	}
 }
 
+// The same component beside a node whose log is in Kafka: it reads the topic of the
+// changes, in a group that may have several members.
+func Example_topic() {
+	client, err := backend.New(backend.Options{URL: "http://127.0.0.1:7470"})
+	if err != nil {
+		slog.Error("client", "error", err)
+		return
+	}
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NewSlogLogger(slog.Default()))
+	if err != nil {
+		slog.Error("router", "error", err)
+		return
+	}
+	subscriber, err := kafka.NewSubscriber(kafka.SubscriberConfig{
+		Kafka: kafka.Kafka{Brokers: []string{"127.0.0.1:9092"}, Logger: slog.Default()},
+		Group: "recommend",
+	})
+	if err != nil {
+		slog.Error("subscriber", "error", err)
+		return
+	}
+	router.AddConsumerHandler("recommend", "dalvdb.changes", subscriber, recommend(client))
+	if err := router.Run(context.Background()); err != nil { // closes the subscriber, too
+		slog.Error("run", "error", err)
+	}
+}
+
 // A handler counts what each user has searched for, each search once.
 func ExampleEvent() {
 	client, err := backend.New(backend.Options{URL: "http://127.0.0.1:7470"})
