@@ -39,6 +39,9 @@ var nodeGrants = []grant{
 // that when it starts again. (One who is not
 // authenticated is ANONYMOUS to Kafka, and has rights like others.)
 func TestNodeNeedsNoMoreThanItsGrants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about brokers of its own, and nothing that is raced")
+	}
 	b := onBrokers(t, kafkatest.StartIn(t, kafka.Options{Brokers: 1, Dir: t.TempDir(), ShortLived: true, More: `
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true

@@ -71,6 +71,9 @@ func languages() []language {
 // effect once although the node is killed, and reads the changes, of which some come
 // twice: all that were accepted, in order, with their headers, as a watch has them.
 func TestConsumersInOtherLanguages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts virtual machines of Java, and tells little of what is raced here")
+	}
 	broker := newBrokers(t, 1, feedPartitions)
 	n := broker.node("--feed", "json")
 	n.start()
