@@ -163,7 +163,7 @@ kafka-tests: ## Run on a real broker what else runs on fake ones: the suites of 
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(GO) run ./deploy/kafka -port 0 -dir "$$dir" -- sh -c '\
 		$(GO) test -count=1 -timeout 10m ./events/pubsub && \
-		$(GO) test -count=1 -timeout 10m -run "^(TestRecommendations|TestFeedsAreTheSame)$$" ./sdk/backend/pubsub && \
+		$(GO) test -count=1 -timeout 10m -run "^(TestRecommendations|TestFeedsAreTheSame|TestAwayForLongerThanTheRetention)$$" ./sdk/backend/pubsub && \
 		$(GO) test -count=1 -timeout 10m -run "^TestLogOnRealBrokers$$" ./events/kafkalog -rapid.checks=5'
 
 .PHONY: kafka-server

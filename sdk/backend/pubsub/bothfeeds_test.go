@@ -231,3 +231,70 @@ func delivered(t *testing.T, s message.Subscriber, topic string, count int) map[
 	}
 	return all
 }
+
+// A component that was away for longer than the topic keeps its records has the
+// positions it came to, and goes on from there over the API: nothing is left out, and
+// nothing comes twice.
+func TestAwayForLongerThanTheRetention(t *testing.T) {
+	w := newWorld(t, nodetest.Options{})
+	topic := newTopicFeed(t, w, pubsub.FormatProtobuf)
+	w.write(t, 40)
+	handled := delivered(t, topic.subscriber(t), topic.topic(), 40)
+	w.write(t, 40)
+	topic.expire(t)
+	if n := topic.count(t); n != 0 {
+		t.Fatalf("the topic still has %d records", n)
+	}
+
+	kept := pubsub.NewMemoryPositions()
+	must(t, kept.Store(t.Context(), "changes", lastOf(t, handled)))
+	rest := delivered(t, w.subscriber(t, kept), "changes", 40)
+	whole := delivered(t, w.subscriber(t, pubsub.NewMemoryPositions()), "changes", 80)
+	for p, want := range whole {
+		if diff := cmp.Diff(want, append(handled[p], rest[p]...)); diff != "" {
+			t.Errorf("partition %d: (-all +handled and the rest)\n%.2000s", p, diff)
+		}
+	}
+}
+
+// lastOf returns how far each partition was handled.
+func lastOf(t *testing.T, handled map[events.Partition][]delivery) (all []events.Position) {
+	t.Helper()
+	for p := range events.Partition(4) {
+		n := len(handled[p])
+		if n == 0 {
+			t.Fatalf("partition %d has no messages", p)
+		}
+		pos, err := events.ParsePosition(handled[p][n-1].UUID)
+		must(t, err)
+		all = append(all, pos)
+	}
+	return all
+}
+
+// expire takes all records out of the topic once they are fed, as its retention does.
+func (f *topicFeed) expire(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must(t, f.feed.Drain(ctx))
+	ends, err := f.admin.ListEndOffsets(ctx, f.topic())
+	must(t, err)
+	gone, err := f.admin.DeleteRecords(ctx, ends.Offsets())
+	must(t, err)
+	must(t, gone.Error())
+}
+
+// count returns how many records the topic has.
+func (f *topicFeed) count(t *testing.T) (n int64) {
+	t.Helper()
+	starts, err := f.admin.ListStartOffsets(t.Context(), f.topic())
+	must(t, err)
+	ends, err := f.admin.ListEndOffsets(t.Context(), f.topic())
+	must(t, err)
+	ends.Each(func(end kadm.ListedOffset) {
+		start, _ := starts.Lookup(end.Topic, end.Partition)
+		n += end.Offset - start.Offset
+	})
+	return n
+}
