@@ -181,7 +181,7 @@ func (d *demo) replay(ctx context.Context, t *telling) error {
 		return err
 	}
 	t.doing("replaying the log")
-	all, err := d.app.verify(ctx, d.node.data, d.dir)
+	all, err := d.app.verify(ctx, d.app.embeddedOf(d.node.data), d.node.data, d.dir)
 	if err != nil {
 		return err
 	}

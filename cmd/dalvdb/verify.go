@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/dalvdb/dalvdb/events"
 	"github.com/dalvdb/dalvdb/events/pebblelog"
 	"github.com/dalvdb/dalvdb/projector"
 )
@@ -29,20 +30,39 @@ of the stored state, where that stands. It says how far that is behind the log,
 as it may be after a crash. The node must not run. Nothing is changed; the
 scratch state needs as much room as the stored one and is removed at the end.
 
+With --log kafka the log in Kafka is read, as far as it had come by then.
+
 Exit code 1: there are differences, or something is damaged, or nothing could be
 compared, because there is no state or it has nothing of what is in the log. The
 state can be made again from the log: remove state/ and start the node.`,
 		Example: `  dalvdb verify --data data
-  dalvdb verify --data /var/lib/dalvdb --scratch /mnt/scratch -o json`,
+  dalvdb verify --data /var/lib/dalvdb --scratch /mnt/scratch -o json
+  dalvdb verify --data data --log kafka --brokers k1:9092,k2:9092,k3:9092`,
 		Args: wantArgs(0),
 	}
 	data := cmd.Flags().String("data", defaultData, "data `DIR` of the node")
 	scratch := cmd.Flags().String("scratch", "", "`DIR` for what is temporary; the data directory if not given")
+	var (
+		kind string
+		k    kafkaSettings
+	)
+	cmd.Flags().Var(newChoice(&kind, embeddedLog, embeddedLog, kafkaLog), "log", "where the log is: in --data, or in Kafka")
+	k.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		open := a.embeddedOf(*data)
+		switch given := k.given(); {
+		case kind == kafkaLog:
+			if err := k.validate(); err != nil {
+				return err
+			}
+			open = a.inKafka(&k)
+		case len(given) > 0:
+			return usageError("%s: only with --log kafka", strings.Join(given, ", "))
+		}
 		if *scratch == "" {
 			*scratch = *data
 		}
-		all, err := a.verify(cmd.Context(), *data, *scratch)
+		all, err := a.verify(cmd.Context(), open, *data, *scratch)
 		if err != nil {
 			return err
 		}
@@ -54,22 +74,37 @@ state can be made again from the log: remove state/ and start the node.`,
 // makeState says how there comes to be something to compare.
 const makeState = "start the node until /readyz is good, stop it, and verify again"
 
+// openLog opens a log to be read.
+type openLog func(context.Context) (events.Log, error)
+
+// embeddedOf opens the log of a data directory.
+func (a *app) embeddedOf(data string) openLog {
+	return func(context.Context) (events.Log, error) {
+		if err := checkLog(data); err != nil {
+			return nil, err
+		}
+		return pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: a.storeLogger()})
+	}
+}
+
+// inKafka opens a log in Kafka, and reads it as far as it has come by then.
+func (a *app) inKafka(k *kafkaSettings) openLog {
+	return func(ctx context.Context) (events.Log, error) { return k.readLog(ctx, a.storeLogger()) }
+}
+
 // verify compares the state of a data directory with its log.
-func (a *app) verify(ctx context.Context, data, scratch string) (_ []projector.Verified, err error) {
-	if err := checkLog(data); err != nil {
+func (a *app) verify(ctx context.Context, open openLog, data, scratch string) (_ []projector.Verified, err error) {
+	log, err := open(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, log.Close()) }()
 	switch _, err := os.Stat(stateDir(data)); { // opening would make it
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("nothing was compared: %s has no state: %s", data, makeState)
 	case err != nil:
 		return nil, usageError("--data %s: no state in it: %w", data, plain(err))
 	}
-	log, err := pebblelog.Open(pebblelog.Options{Dir: logDir(data), Logger: a.storeLogger()})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
 	temporary, err := os.MkdirTemp(scratch, "verify-")
 	if err != nil {
 		return nil, usageError("--scratch %s: %w", scratch, plain(err))
