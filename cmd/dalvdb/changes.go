@@ -81,11 +81,16 @@ func changeRecord(e *events.ChangeEvent, format wire.Format) (*kgo.Record, error
 	if err != nil {
 		return nil, err
 	}
+	return kafkaRecord(m), nil
+}
+
+// kafkaRecord makes the record of a message.
+func kafkaRecord(m *wire.Message) *kgo.Record {
 	r := &kgo.Record{Key: []byte(m.User), Value: m.Payload, Headers: make([]kgo.RecordHeader, len(m.Headers))}
 	for i, h := range m.Headers {
 		r.Headers[i] = kgo.RecordHeader{Key: h.Name, Value: []byte(h.Value)}
 	}
-	return r, nil
+	return r
 }
 
 // changePosition reads the position of an event from the headers of its record.

@@ -28,15 +28,29 @@ says where it is.
 The year is the only thing that is not real: the log is begun by a clock that is
 set back.
 
+With --kafka the log is in Kafka, and two steps more show the topics of commands
+and of changes. --brokers says where: in topics of this run alone, whose names
+begin with --topic-prefix and "-demo-", and which are deleted at the end, unless
+--keep says otherwise. Without --brokers the brokers are fake ones inside this
+process, which keep nothing: for a look, never for data.
+
 Exit code 1: something was not as it must be, and it says what was seen.`,
 		Example: `  dalvdb demo
   dalvdb demo --keep
+  dalvdb demo --kafka --brokers 127.0.0.1:9092
   dalvdb demo -o json`,
 		Args: wantArgs(0),
 	}
 	keep := cmd.Flags().Bool("keep", false, "leave the directory of node and devices, and say where it is")
+	kafka := cmd.Flags().Bool("kafka", false, "have the log in Kafka: at --brokers, or else in fake brokers")
+	var k kafkaSettings
+	k.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		d, err := makeDemo(a, *keep)
+		in, err := newDemoKafka(*kafka, k)
+		if err != nil {
+			return err
+		}
+		d, err := makeDemo(a, *keep, in)
 		if err != nil {
 			return err
 		}
@@ -54,6 +68,7 @@ type demo struct {
 	keep   bool
 
 	node                  *demoNode
+	kafka                 *demoKafka // nil: the log is embedded
 	phone, laptop, tablet *demoDevice
 	history               demoPast
 }
@@ -61,12 +76,12 @@ type demo struct {
 // demoTakes bounds a run, so that whatever does not answer ends it.
 const demoTakes = 2 * time.Minute
 
-func makeDemo(a *app, keep bool) (*demo, error) {
+func makeDemo(a *app, keep bool, kafka *demoKafka) (*demo, error) {
 	dir, err := os.MkdirTemp("", "dalvdb-demo-")
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{app: a, screen: newScreen(a), dir: dir, keep: keep}
+	d := &demo{app: a, screen: newScreen(a), dir: dir, keep: keep, kafka: kafka}
 	d.node = &demoNode{data: filepath.Join(dir, "node"), log: filepath.Join(dir, "node.log")}
 	d.steps = d.story()
 	return d, nil
@@ -84,13 +99,17 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
 
 	begun := time.Now()
-	d.screen.open()
+	d.screen.open(d.kafka)
 	for i := range d.steps {
 		if err := d.take(ctx, i); err != nil {
 			return err
 		}
 	}
-	return d.screen.close(d, time.Since(begun))
+	took := time.Since(begun)
+	if err := d.endKafka(); err != nil {
+		return err // before it is said that nothing is left
+	}
+	return d.screen.close(d, took)
 }
 
 // take takes a step, and tells how it went.
@@ -136,10 +155,20 @@ func (d *demo) failure(r *demoReport, err error) error {
 // close ends the node, whatever it is doing, and removes what there is.
 func (d *demo) close() error {
 	d.node.kill()
+	err := d.endKafka()
 	if d.keep {
-		return nil
+		return err
 	}
-	return os.RemoveAll(d.dir)
+	return errors.Join(err, os.RemoveAll(d.dir))
+}
+
+// nodeFlags are those of the node beside what any node of the demo is told.
+func (d *demo) nodeFlags() []string {
+	flags := []string{"--tombstones-keep", demoKeep.String()}
+	if d.kafka != nil {
+		flags = append(flags, d.kafka.flags()...)
+	}
+	return flags
 }
 
 // A demoStep is one chapter of the story. It returns an error if something is not

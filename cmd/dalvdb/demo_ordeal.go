@@ -39,7 +39,7 @@ func (d *demo) killInPush(ctx context.Context, t *telling) error {
 	}
 	t.shown("the phone pushes visits +1 and honey; the node dies, and no answer comes")
 	t.doing("starting the node again")
-	if err := d.node.start(ctx, "--tombstones-keep", demoKeep.String()); err != nil {
+	if err := d.node.start(ctx, d.nodeFlags()...); err != nil {
 		return err
 	}
 	again, err := d.phone.sync(ctx, d.node.told.Devices)
@@ -133,11 +133,19 @@ func (d *demo) comeBack(ctx context.Context, t *telling) error {
 	t.fact("allBytes", all)
 	t.fact("changes", changes)
 	t.fact("keys", keys)
-	t.shown("last synced on %s: that clock was set back, the only thing not real", d.history.left.Format(time.DateOnly))
+	t.shown("last synced on %s: that clock was set back, %s", d.history.left.Format(time.DateOnly), d.notReal())
 	t.shown("one answer of %d bytes brings %d changes; all that ann has are %s bytes", got, changes, humanize.Comma(all))
 	t.shown("%s, deleted on %s, is gone from it, and stays away", noteKey(noteDeleted), deleted.Format(time.DateOnly))
 	t.shown("phone, laptop, tablet and server agree on all %s keys", humanize.Comma(int64(keys)))
 	return nil
+}
+
+// notReal says what else is not.
+func (d *demo) notReal() string {
+	if d.kafka != nil && d.kafka.fake {
+		return "and brokers are fake"
+	}
+	return "the only thing not real"
 }
 
 // deletedOn returns when the note was deleted, as the log says.
@@ -181,7 +189,12 @@ func (d *demo) replay(ctx context.Context, t *telling) error {
 		return err
 	}
 	t.doing("replaying the log")
-	all, err := d.app.verify(ctx, d.app.embeddedOf(d.node.data), d.node.data, d.dir)
+	open := d.app.embeddedOf(d.node.data)
+	if d.kafka != nil {
+		open = d.app.inKafka(&d.kafka.settings)
+		d.kafka.tell(t)
+	}
+	all, err := d.app.verify(ctx, open, d.node.data, d.dir)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (d *demo) live(ctx context.Context, t *telling) (err error) {
 	clock.set(demoAway)
 	s := temporarySettings(d.node.data)
 	s.tombstones, s.now = demoKeep, clock.now
+	if d.kafka != nil {
+		d.kafka.of(&s)
+	}
 	n, err := startNode(ctx, s, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

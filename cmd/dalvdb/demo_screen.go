@@ -12,7 +12,7 @@ import (
 
 // A screen is where the story is told.
 type screen interface {
-	open()
+	open(*demoKafka)       // nil: the log is embedded
 	begin(*demoReport)     // a step
 	doing(what string)     // is under way in it
 	shown(line string)     // has been found to be so; may have several lines
@@ -30,7 +30,7 @@ func newScreen(a *app) screen {
 // jsonScreen prints a line of JSON for each step, once that has ended.
 type jsonScreen struct{ app *app }
 
-func (jsonScreen) open()             {}
+func (jsonScreen) open(*demoKafka)   {}
 func (jsonScreen) begin(*demoReport) {}
 func (jsonScreen) doing(string)      {}
 func (jsonScreen) shown(string)      {}
@@ -85,9 +85,16 @@ func (s *textScreen) print(text string) {
 	}
 }
 
-func (s *textScreen) open() {
+func (s *textScreen) open(k *demoKafka) {
 	s.print(s.look(bold, "DalvDB: a user, three devices, and what becomes of their data") + "\n" +
 		s.look(faint, "Below each step: how to do it by hand, in one shell and an empty directory.") + "\n")
+	switch {
+	case k == nil:
+	case k.fake:
+		s.print(s.look(red, fakeBrokers) + "\n" + s.look(faint, "By hand it takes real ones: make kafka, which the demo takes by --brokers, too.") + "\n")
+	default:
+		s.print("The log is in Kafka, in the topics " + k.settings.prefix + ".*\n")
+	}
 }
 
 func (s *textScreen) begin(r *demoReport) {
@@ -164,17 +171,34 @@ func (s *textScreen) end(r *demoReport) error {
 // close says what is left of it, and what to do next.
 func (s *textScreen) close(d *demo, took time.Duration) error {
 	s.print("\n" + s.look(green, fmt.Sprintf("All of it held, in %.1f seconds.", took.Seconds())))
-	if !d.keep {
+	switch {
+	case d.keep:
+		s.print(fmt.Sprintf(" It is in %s:\n", d.dir))
+		for _, command := range d.leftByHand() {
+			s.print("   " + s.look(faint, "$ "+command) + "\n")
+		}
+	case d.kafka != nil && !d.kafka.fake:
+		s.print(" Nothing of it is left, no topic either.\n")
+	default:
 		s.print(" Nothing of it is left; --keep would leave it.\n")
-		return s.err
 	}
-	s.print(fmt.Sprintf(" It is in %s:\n", d.dir))
-	for _, command := range []string{
-		"dalvdb serve --data " + shellQuote(d.node.data) + fmt.Sprintf(" --tombstones-keep %.0fh", demoKeep.Hours()),
-		"dalvdb history ann --data " + shellQuote(d.node.data),
-		"dalvdb replica parked --store " + shellQuote(filepath.Join(d.dir, "laptop")),
-	} {
-		s.print("   " + s.look(faint, "$ "+command) + "\n")
+	if d.kafka != nil && d.kafka.fake {
+		s.print(s.look(red, fakeBrokers) + "\n")
 	}
 	return s.err
+}
+
+// leftByHand says what can be done with what is left.
+func (d *demo) leftByHand() []string {
+	devices := "dalvdb replica parked --store " + shellQuote(filepath.Join(d.dir, "laptop"))
+	serve := "dalvdb serve --data " + shellQuote(d.node.data) + fmt.Sprintf(" --tombstones-keep %.0fh", demoKeep.Hours())
+	if d.kafka != nil {
+		if d.kafka.fake {
+			return []string{devices} // the log has gone with its brokers
+		}
+		for _, flag := range d.kafka.flags() {
+			serve += " " + shellQuote(flag)
+		}
+	}
+	return []string{serve, "dalvdb history ann --data " + shellQuote(d.node.data), devices}
 }

@@ -8,7 +8,7 @@ import (
 
 // tell tells a step that holds and one that does not.
 func tell(s *textScreen) error {
-	s.open()
+	s.open(nil)
 	r := &demoReport{Step: 1, Of: 2, Title: "First", ByHand: []string{"dalvdb x"}, OK: true}
 	s.begin(r)
 	s.doing("something")

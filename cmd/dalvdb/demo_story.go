@@ -38,10 +38,18 @@ func texts(words ...string) []events.Value {
 
 // story returns the steps. By hand they are done in one shell and an empty directory.
 func (d *demo) story() []demoStep {
-	return []demoStep{
-		{"node", "A node: this program once more, as a process of its own", []string{
-			`dalvdb serve 2>node.log & NODE=$!`,
-		}, d.startStory},
+	serve, verify := `dalvdb serve 2>node.log & NODE=$!`, `dalvdb verify`
+	var prepare []string
+	var more []demoStep
+	if d.kafka != nil {
+		serve, verify = serveByHand, verifyByHand
+		prepare, more = d.kafka.prepareByHand(), d.kafkaStory()
+	}
+	steps := []demoStep{
+		{
+			"node", "A node: this program once more, as a process of its own",
+			append(prepare, serve), d.startStory,
+		},
 		{"seed", "A service writes, two devices sync", []string{
 			`dalvdb put ann prefs --as json '{"lang":"en","theme":"light"}'`,
 			`dalvdb replica open --store phone --user ann --token "$(dalvdb token ann)"`,
@@ -59,25 +67,32 @@ func (d *demo) story() []demoStep {
 		{"kill", "kill -9, in the middle of a push", []string{
 			`dalvdb replica incr --store phone visits`,
 			`dalvdb replica sync --store phone & kill -9 $NODE; wait`,
-			`dalvdb serve 2>node.log & NODE=$!`,
+			serve,
 			`dalvdb replica sync --store phone; dalvdb get ann visits`,
 		}, d.killInPush},
 		{"year", "A tablet comes back after a year", []string{
 			`dalvdb replica sync --store laptop`,
 		}, d.comeBack},
-		{"replay", "Everything again, from the first record of the log", []string{
-			`kill $NODE; wait $NODE; dalvdb verify`,
-		}, d.replay},
 	}
+	return append(append(steps, more...), demoStep{
+		"replay", "Everything again, from the first record of the log", []string{
+			`kill $NODE; wait $NODE; ` + verify,
+		}, d.replay,
+	})
 }
 
 func (d *demo) startStory(ctx context.Context, t *telling) error {
+	if d.kafka != nil {
+		if err := d.kafka.begin(ctx, t); err != nil {
+			return err
+		}
+	}
 	t.doing("a year of log")
 	if err := d.live(ctx, t); err != nil {
 		return fmt.Errorf("the year before, in %s: %w", d.dir, err)
 	}
 	t.doing("starting the node")
-	if err := d.node.start(ctx, "--tombstones-keep", demoKeep.String()); err != nil {
+	if err := d.node.start(ctx, d.nodeFlags()...); err != nil {
 		return err
 	}
 	t.fact("dir", d.dir)

@@ -22,11 +22,22 @@ func testDemo(t *testing.T) (d *demo, told *bytes.Buffer) {
 	t.Setenv("TMPDIR", t.TempDir())
 	told = new(bytes.Buffer)
 	a := &app{streams: streams{in: strings.NewReader(""), out: told, err: told}, output: "table"}
-	d, err := makeDemo(a, false)
+	d, err := makeDemo(a, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, told
+}
+
+// onKafka makes it one whose log is in fake brokers.
+func (d *demo) onKafka(t *testing.T) {
+	t.Helper()
+	k, err := newDemoKafka(true, kafkaSettings{prefix: "dalvdb"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.kafka = k
+	d.steps = d.story()
 }
 
 // nothingLeft fails if the node runs or a file is left.

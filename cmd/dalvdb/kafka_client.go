@@ -65,6 +65,29 @@ func (k *kafkaSettings) given() (names []string) {
 	return names
 }
 
+// args returns the flags that say the same to another process.
+func (k *kafkaSettings) args() (args []string) {
+	add := func(flag, value string) {
+		if value != "" {
+			args = append(args, "--"+flag+"="+value)
+		}
+	}
+	add("brokers", strings.Join(k.brokers, ","))
+	add("topic-prefix", k.prefix)
+	if k.tls {
+		add("kafka-tls", "true")
+	}
+	add("kafka-ca", k.ca)
+	add("kafka-cert", k.cert)
+	add("kafka-key", k.key)
+	if k.authenticates() {
+		add("kafka-sasl", k.sasl)
+	}
+	add("kafka-user", k.user)
+	add("kafka-secret", k.secretFile)
+	return args
+}
+
 func (k *kafkaSettings) authenticates() bool { return k.sasl != "" && k.sasl != saslNone }
 
 func (k *kafkaSettings) validate() error {

@@ -16,6 +16,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/dalvdb/dalvdb/internal/kafka/kafkatest"
 )
 
 // demoStep is what "dalvdb demo -o json" prints of a step.
@@ -25,7 +29,7 @@ type demoStep struct {
 	OK     bool
 	Error  string
 	ByHand []string
-	Facts  struct{ Backends string }
+	Facts  struct{ Backends, TopicPrefix, Fake string }
 }
 
 // TestDemoByHand does what the demo says how to do by hand, word for word, in one shell
@@ -34,41 +38,9 @@ func TestDemoByHand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("nothing of this is shorter, and the race detector has no part in it")
 	}
-	dir := t.TempDir()
-	binary := theBinary(t)
-	var script strings.Builder
-	script.WriteString("set -uom pipefail\ntrap 'kill -KILL -- -$NODE 2>/dev/null' EXIT\n")
-	for line := range strings.Lines(dalvdb(t, "demo", "-o", "json")) {
-		var step demoStep
-		if err := json.Unmarshal([]byte(line), &step); err != nil {
-			t.Fatalf("%v: %s", err, line)
-		}
-		if !step.OK || len(step.ByHand) == 0 {
-			t.Errorf("step %d, %s: %q, by hand %q", step.Step, step.Name, step.Error, step.ByHand)
-		}
-		for _, command := range step.ByHand {
-			fmt.Fprintf(&script, "echo '+ %s'\n%s\n", strings.ReplaceAll(command, "'", `'\''`), command)
-			if serves.MatchString(command) { // a person takes longer to type the next
-				script.WriteString("until curl -sf -o /dev/null http://127.0.0.1:7470/readyz; do kill -0 $NODE || exit 9; sleep 0.1; done\n")
-			}
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := alone(ctx, "bash", "-c", script.String())
-	cmd.Dir = filepath.Join(dir, "work")
-	if err := os.Mkdir(cmd.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Env = append(cleanEnv(), "PATH="+filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
-	var told, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &told, &complaints
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s\n%s", err, told.String(), complaints.String())
-	}
 	// The laptop's edit was merged with the phone's; the increment counted once, whether
 	// the node died before the push, in it or after it; and the replay finds it all.
-	if missing := missingLine(told.String(), `
+	doByHand(t, runDemo(t), `
 + dalvdb get ann prefs; dalvdb replica parked --store laptop
 {"lang":"fa","theme":"dark"}
 1  changed  ...  put prefs {"lang":"fa","theme":"light"}
@@ -76,9 +48,153 @@ func TestDemoByHand(t *testing.T) {
 + dalvdb replica sync --store phone; dalvdb get ann visits
 1
 + kill $NODE; wait $NODE; dalvdb verify
-64 partitions, ... records, ... rows: 0 differences`); missing != "" {
+64 partitions, ... records, ... rows: 0 differences`)
+}
+
+// TestDemoOnKafka tells the story on a real broker, of which nothing is left there.
+func TestDemoOnKafka(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing of this is shorter, and the race detector has no part in it")
+	}
+	broker := kafkatest.Start(t, 1)
+	steps := runDemo(t, "--kafka", "--brokers", strings.Join(broker.Addrs(), ","))
+	prefix := steps[0].Facts.TopicPrefix
+	if len(steps) != 9 || prefix == "" || steps[0].Facts.Fake != "" {
+		t.Errorf("the demo ran elsewhere: %+v", steps[0].Facts)
+	}
+	wantNothingOf(t, newAdmin(t, broker.Addrs()), prefix)
+}
+
+// TestDemoOnKafkaByHand does by hand, on a real broker, what the demo says whose
+// brokers are fake: with kcat as one of those who speak to Kafka.
+func TestDemoOnKafkaByHand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing of this is shorter, and the race detector has no part in it")
+	}
+	kafkatest.Need(t)
+	steps := runDemo(t, "--kafka")
+	if steps[0].Facts.Fake == "" {
+		t.Errorf("it does not say that its brokers are fake: %+v", steps[0].Facts)
+	}
+	want := `
++ dalvdb kafka init --partitions 8 --replication-factor 1
+by-hand-....commands.poison made
++ dalvdb get ann prefs; dalvdb replica parked --store laptop
+{"lang":"fa","theme":"dark"}
++ dalvdb replica sync --store phone; dalvdb get ann visits
+1`
+	if kcatIsHere() {
+		// Once, although the node was killed over it; and then what consumers get.
+		want += `
++ dalvdb get ann visits
+2
++ dalvdb history ann visits; dalvdb get ann visits
+... backend/commands accepted increment visits +1
+2
++ dalvdb tail --user ann --from beginning --until-end --headers
+... ce_type=dalvdb.v1.ChangeEvent ... dalvdb-writer=backend/commands ...
++ kcat ...
+ann ...ce_type=dalvdb.v1.ChangeEvent...dalvdb-writer=backend/commands...`
+	} else {
+		t.Log("kcat is not here, and nobody asks through Kafka: apt-get install kcat")
+	}
+	kafka := filepath.Join(t.TempDir(), "kafka")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", kafka, "github.com/dalvdb/dalvdb/deploy/kafka").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	doByHand(t, steps, want+`
++ kill $NODE; wait $NODE; dalvdb verify --log kafka
+8 partitions, ... records, ... rows: 0 differences`, kafka, "-dir", t.TempDir(), "--")
+}
+
+func kcatIsHere() bool {
+	_, err := exec.LookPath("kcat")
+	return err == nil
+}
+
+// wantNothingOf fails if topics or groups are left whose names begin so.
+func wantNothingOf(t *testing.T, admin *kadm.Client, prefix string) {
+	t.Helper()
+	topics, err := admin.ListTopics(brief(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := admin.ListGroups(brief(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(topics.Names(), groups.Groups()...) {
+		if strings.HasPrefix(name, prefix) {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+// runDemo runs the demo, all of whose steps must hold.
+func runDemo(t *testing.T, flags ...string) (steps []demoStep) {
+	t.Helper()
+	for line := range strings.Lines(dalvdb(t, append([]string{"demo", "-o", "json"}, flags...)...)) {
+		var step demoStep
+		if err := json.Unmarshal([]byte(line), &step); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if !step.OK || len(step.ByHand) == 0 {
+			t.Errorf("step %d, %s: %q, by hand %q", step.Step, step.Name, step.Error, step.ByHand)
+		}
+		steps = append(steps, step)
+	}
+	return steps
+}
+
+// doByHand does by hand what the demo says, which must print these lines among others.
+// The shell runs where nothing else listens; before says what runs it there.
+func doByHand(t *testing.T, steps []demoStep, want string, before ...string) {
+	t.Helper()
+	work := filepath.Join(t.TempDir(), "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// The shell is ended a little earlier, because it ends what it has started.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience+20*time.Second)
+	defer cancel()
+	run := append(slices.Clone(before), "timeout", fmt.Sprint(2*patience.Seconds()), "bash", "-c", byHand(work, steps))
+	cmd := alone(ctx, run[0], run[1:]...)
+	cmd.WaitDelay = 5 * time.Second // for what it has left behind if it was killed
+	cmd.Env = append(cleanEnv(), "PATH="+filepath.Dir(theBinary(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
+	var told, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &told, &complaints
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, told.String(), complaints.String())
+	}
+	if missing := missingLine(told.String(), want); missing != "" {
 		t.Errorf("no (further) line %q:\n%s\n%s", missing, told.String(), complaints.String())
 	}
+}
+
+// byHand is the script of somebody who types all of it, word for word.
+func byHand(work string, steps []demoStep) string {
+	var script strings.Builder
+	fmt.Fprintf(&script, "set -uom pipefail\ntrap 'kill -KILL -- -$NODE 2>/dev/null' EXIT\ncd '%s'\n", work)
+	until := func(condition string) {
+		fmt.Fprintf(&script, "until %s; do kill -0 $NODE || exit 9; sleep 0.1; done\n", condition)
+	}
+	for _, step := range steps {
+		for _, command := range step.ByHand {
+			if !kcatIsHere() && strings.Contains(command, "kcat ") {
+				continue
+			}
+			fmt.Fprintf(&script, "echo '+ %s'\n%s\n", strings.ReplaceAll(command, "'", `'\''`), command)
+			switch { // a person takes longer to type the next
+			case serves.MatchString(command):
+				until("curl -sf -o /dev/null http://127.0.0.1:7470/readyz")
+			case strings.Contains(command, ".commands "):
+				until(`[ "$(dalvdb get ann visits)" = 2 ]`)
+			case strings.HasPrefix(command, "dalvdb history") && kcatIsHere():
+				until("dalvdb tail --from beginning --until-end --headers | grep backend/commands >/dev/null")
+			}
+		}
+	}
+	return script.String()
 }
 
 var serves = regexp.MustCompile(`\bserve\b`)
