@@ -90,6 +90,11 @@ bench: ## Run the benchmarks (BENCH=regexp, COUNT=6) and summarise them
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(ARGS) $(PKG) | tee bench.txt
 	$(TOOL) benchstat bench.txt
 
+ROUNDS_KAFKA ?= 10
+.PHONY: bench-kafka
+bench-kafka: ## Measure a node on a real broker, ROUNDS_KAFKA rounds of each (10), in tables
+	$(GO) test -run '^$$' -bench '^BenchmarkKafka$$' -benchtime '$(ROUNDS_KAFKA)x' -timeout 1h $(ARGS) ./internal/process
+
 .PHONY: bench-once
 bench-once: ## Run each benchmark once, so that it cannot rot
 	@dirs=$$(git grep --untracked -l '^func Benchmark' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,'); \

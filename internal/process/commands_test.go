@@ -246,7 +246,7 @@ func sum(t *testing.T, client *backend.Client, users []events.UserID) (n int64) 
 	return n
 }
 
-func metrics(t *testing.T, n *node) string {
+func metrics(t testing.TB, n *node) string {
 	t.Helper()
 	res, err := http.Get(n.urls().Backends + "/metrics")
 	if err != nil {

@@ -19,6 +19,13 @@ import (
 var scratch string
 
 func TestMain(m *testing.M) {
+	if keys := os.Getenv(echoEnv); keys != "" {
+		if err := serveEcho(keys); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	var err error
 	if scratch, err = os.MkdirTemp("", "dalvdb-process-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
