@@ -90,9 +90,9 @@ bench: ## Run the benchmarks (BENCH=regexp, COUNT=6) and summarise them
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(ARGS) $(PKG) | tee bench.txt
 	$(TOOL) benchstat bench.txt
 
-ROUNDS_KAFKA ?= 10
+ROUNDS_KAFKA ?= 6
 .PHONY: bench-kafka
-bench-kafka: ## Measure a node on a real broker, ROUNDS_KAFKA rounds of each (10), in tables
+bench-kafka: ## Measure a node on a real broker, in tables (ROUNDS_KAFKA=6)
 	$(GO) test -run '^$$' -bench '^BenchmarkKafka$$' -benchtime '$(ROUNDS_KAFKA)x' -timeout 1h $(ARGS) ./internal/process
 
 .PHONY: bench-once
