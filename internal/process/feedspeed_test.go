@@ -24,7 +24,7 @@ const feedPace = 100 * time.Millisecond
 // changes: 0 when it was there before. Devices that are paced push ten times a second
 // each, if they can, others one push after the other.
 func (s *kafkaSpeed) feedLag(b *testing.B, name string, callers int, paced bool) {
-	devices := newPushers(b, s.node, "http://devices:1", "feed-"+name, callers, true)
+	devices := newPushers(b, s.node, toNode, "feed-"+name, callers, true)
 	c := s.consumeChanges(b)
 	load := newContender(callers, s.cost, func(ctx context.Context, caller int) error {
 		if paced {

@@ -95,7 +95,7 @@ type round struct{ push, produce, echo *contender }
 
 func (s *kafkaSpeed) newRound(b *testing.B, name string, callers int, h2 bool) *round {
 	b.Helper()
-	pushing := newPushers(b, s.node, "http://devices:1", name, callers, h2)
+	pushing := newPushers(b, s.node, toNode, name, callers, h2)
 	echoed := newPushers(b, s.node, s.echo.url, name, callers, h2)
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.b.Addrs()...), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), kgo.DefaultProduceTopic(producedTopic))

@@ -29,13 +29,15 @@ type pusher struct {
 	at    *dalvdbv1.Position
 }
 
-// newPushers returns devices that push to an address. The same user's device is the
-// same wherever it pushes, as far as the bytes go.
+// toNode is where devices find the node, as clients do.
+const toNode = "http://devices:1"
+
+// newPushers returns devices with tokens of the node, which push to it or to an echo.
 func newPushers(b *testing.B, n *node, url, name string, count int, h2 bool) []*pusher {
 	b.Helper()
-	tr := &http.Transport{DialContext: n.dial, MaxIdleConnsPerHost: count}
-	if !strings.Contains(url, "devices") {
-		tr.DialContext = nil
+	tr := &http.Transport{MaxIdleConnsPerHost: count}
+	if url == toNode {
+		tr.DialContext = n.dial
 	}
 	if h2 {
 		tr.Protocols = new(http.Protocols)
