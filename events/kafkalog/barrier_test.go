@@ -238,28 +238,31 @@ func TestWritesAreBarriers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, log := begun(t, 1)
 		release := c.hold()
-		appended := make(chan events.Offset, 2)
-		write := func() {
-			go func() { appended <- appendTo(t, log, 0, "record") }()
+		// Each has a channel of its own: which of them is told first is open.
+		write := func() <-chan events.Offset {
+			at := make(chan events.Offset, 1)
+			go func() { at <- appendTo(t, log, 0, "record") }()
 			synctest.Wait()
+			return at
 		}
-		asked := make(chan events.Offset, 2)
-		ask := func() {
+		ask := func() <-chan events.Offset {
+			at := make(chan events.Offset, 1)
 			go func() {
 				offset, err := log.Barrier(testContext(t), 0)
 				if err != nil {
 					t.Error(err)
 				}
-				asked <- offset
+				at <- offset
 			}()
 			synctest.Wait()
+			return at
 		}
-		write() // is held, with all that comes
-		ask()   // after it: a barrier of its own
-		ask()   // waits for the next one
-		write() // is as good
+		held := write()    // with all that comes
+		own := ask()       // comes after it: a barrier of its own
+		shared := ask()    // waits for the next one
+		instead := write() // is as good
 		release()
-		if at := []events.Offset{<-appended, <-asked, <-appended, <-asked}; at[0] != 1 || at[1] != 2 || at[3] < 3 {
+		if at := []events.Offset{<-held, <-own, <-instead, <-shared}; at[0] != 1 || at[1] != 2 || at[2] != 3 || at[3] < 3 {
 			t.Errorf("writes and barriers by turns: %d", at)
 		}
 		if n := barriersIn(t, log, 0); n != 2 {
