@@ -20,6 +20,9 @@ import (
 // again. Every verdict and hash is what it was; a device that was synced before goes on
 // with a delta; and the log in the directory is not gone on with by mistake.
 func TestCopyToKafka(t *testing.T) {
+	if testing.Short() {
+		t.Skip("for full runs: its parts have tests of their own under the race detector")
+	}
 	broker := kafkatest.Start(t, 1)
 	at := []string{"--brokers", strings.Join(broker.Addrs(), ",")}
 	n := newNode(t, "--partitions", "4")

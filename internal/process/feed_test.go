@@ -282,6 +282,9 @@ func tailed(t *testing.T, brokers string, all [][]change) {
 // The feed does not keep a node from serving: where its topic is missing the node
 // says so, and feeds once the topic is made.
 func TestFeedWithoutItsTopic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("for full runs: its parts have tests of their own under the race detector")
+	}
 	broker := kafkatest.Start(t, 1)
 	at := strings.Join(broker.Addrs(), ",")
 	initialise := []string{"kafka", "init", "--partitions", fmt.Sprint(feedPartitions), "--replication-factor", "1", "--brokers", at}

@@ -22,6 +22,9 @@ import (
 // device that has seen what is lost takes a snapshot, and its edits that were not sent
 // yet wait for a word of its user, and arrive.
 func TestLossOnKafka(t *testing.T) {
+	if testing.Short() {
+		t.Skip("for full runs: its parts have tests of their own under the race detector")
+	}
 	dir := t.TempDir()
 	broker := kafkatest.StartIn(t, kafka.Options{Brokers: 1, Dir: dir, ShortLived: true})
 	at := []string{"--brokers", strings.Join(broker.Addrs(), ",")}
