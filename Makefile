@@ -64,9 +64,9 @@ ROUNDS ?= 20
 chaos: ## Kill brokers and nodes on real Apache Kafka under load, ROUNDS times (20)
 	PROCESS_ROUNDS='$(ROUNDS)' $(GO) test -run '^TestChaos$$' -count=1 -timeout 2h -v $(ARGS) ./internal/process
 
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 .PHONY: fuzz
-fuzz: ## Fuzz every target for FUZZTIME (5s each)
+fuzz: ## Fuzz every target for FUZZTIME (3s each)
 	@FUZZTIME='$(FUZZTIME)' TAGS='$(TAGS)' bash .ci/fuzz
 
 N ?= 500000
