@@ -76,9 +76,11 @@ func TestDockerfileIsOfThisCommand(t *testing.T) {
 	}
 }
 
-// composed is what is looked at of compose.yaml.
+// composed is what is looked at of the files of compose.
 type composed struct {
 	Services map[string]struct {
+		Image       string
+		Environment map[string]string
 		Build       struct{ Context, Dockerfile string }
 		Command     []string
 		Ports       []string
@@ -89,8 +91,9 @@ type composed struct {
 	Volumes map[string]any
 }
 
-func TestComposeIsOfThisCommand(t *testing.T) {
-	raw, err := yaml.Parser().Unmarshal([]byte(readDeploy(t, "compose.yaml")))
+func readCompose(t *testing.T, name string) (c composed) {
+	t.Helper()
+	raw, err := yaml.Parser().Unmarshal([]byte(readDeploy(t, name)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,10 +101,14 @@ func TestComposeIsOfThisCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c composed
 	if err := json.Unmarshal(text, &c); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func TestComposeIsOfThisCommand(t *testing.T) {
+	c := readCompose(t, "compose.yaml")
 	node, ok := c.Services["node"]
 	if !ok {
 		t.Fatal("there is no node")
@@ -135,6 +142,44 @@ func TestComposeIsOfThisCommand(t *testing.T) {
 	grace, err := time.ParseDuration(node.Grace)
 	if limit := stopLimits(); err != nil || grace < limit {
 		t.Errorf("it is killed after %v, %v: a stop may take %v", grace, err, limit)
+	}
+}
+
+// With Kafka the same node, of the same ports and data, has its log on a broker of the
+// version that is tested here, whose topics are made first.
+func TestComposeWithKafka(t *testing.T) {
+	c, alone := readCompose(t, "compose.kafka.yaml"), readCompose(t, "compose.yaml")
+	broker := c.Services["kafka"]
+	pom := readDeploy(t, filepath.Join("kafka", "pom.xml"))
+	if v, ok := strings.CutPrefix(broker.Image, "apache/kafka:"); !ok || !strings.Contains(pom, "<kafka.version>"+v+"</kafka.version>") {
+		t.Errorf("the broker is %s, another one than that of deploy/kafka", broker.Image)
+	}
+	at, ok := strings.CutPrefix(broker.Environment["KAFKA_ADVERTISED_LISTENERS"], "PLAINTEXT://")
+	if !ok || !strings.Contains(broker.Environment["KAFKA_LISTENERS"], "PLAINTEXT://:"+port(t, at)) {
+		t.Errorf("the broker is told at %q, and listens on %q", at, broker.Environment["KAFKA_LISTENERS"])
+	}
+	topics, node, before := parses(t, c.Services["topics"].Command), parses(t, c.Services["node"].Command), parses(t, alone.Services["node"].Command)
+	for name, flags := range map[string]map[string]string{"topics": topics, "node": node} {
+		if flags["brokers"] != "["+at+"]" {
+			t.Errorf("%s looks for brokers at %s", name, flags["brokers"])
+		}
+	}
+	if topics["replication-factor"] != "1" || node["allow-weak-topics"] != "true" || node["log"] != kafkaLog {
+		t.Errorf("one broker has one copy: %v, %v", topics, node)
+	}
+	for _, name := range []string{"listen", "backend-listen", "topic-prefix"} {
+		if node[name] != before[name] {
+			t.Errorf("--%s is %s, and %s in compose.yaml", name, node[name], before[name])
+		}
+	}
+	if v := c.Services["topics"].Image; v != alone.Services["node"].Image {
+		t.Errorf("topics are made by the image %s", v)
+	}
+	for _, v := range broker.Volumes {
+		name, dir, _ := strings.Cut(v, ":")
+		if _, ok := c.Volumes[name]; !ok || dir != broker.Environment["KAFKA_LOG_DIRS"] {
+			t.Errorf("volume %s is not there, or not where the data is", v)
+		}
 	}
 }
 
