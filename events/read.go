@@ -1,5 +1,10 @@
 package events
 
+import (
+	"slices"
+	"strings"
+)
+
 // ReadMode says how fresh an answer must be.
 type ReadMode uint8
 
@@ -101,6 +106,17 @@ type FeedQuery struct {
 	Prefixes  []Key // or one below these; without either all pass
 	Positions []Position
 	Start     Start
+}
+
+// Wants reports whether an event passes.
+func (q *FeedQuery) Wants(e *ChangeEvent) bool {
+	if len(q.Keys) == 0 && len(q.Prefixes) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(e.Changes, func(c Change) bool {
+		return slices.Contains(q.Keys, c.Key) ||
+			slices.ContainsFunc(q.Prefixes, func(prefix Key) bool { return strings.HasPrefix(string(c.Key), string(prefix)) })
+	})
 }
 
 // A FeedPart is one message to a backend that watches: positions, or an event.

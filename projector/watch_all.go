@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/dalvdb/dalvdb/events"
@@ -176,7 +174,7 @@ func (w *feedWatch) round(ctx context.Context, f *feed, tick <-chan time.Time) e
 
 // offer sends the event if the query asks for it.
 func (w *feedWatch) offer(ev *events.ChangeEvent) error {
-	if ev == nil || !w.wants(ev) {
+	if ev == nil || !w.q.Wants(ev) {
 		return nil
 	}
 	if plantEventSplit && len(ev.Changes) > 1 {
@@ -185,22 +183,4 @@ func (w *feedWatch) offer(ev *events.ChangeEvent) error {
 		return errors.Join(w.send(&events.FeedPart{Event: &head}), w.send(&events.FeedPart{Event: &tail}))
 	}
 	return w.send(&events.FeedPart{Event: ev})
-}
-
-func (w *feedWatch) wants(ev *events.ChangeEvent) bool {
-	if len(w.q.Keys) == 0 && len(w.q.Prefixes) == 0 {
-		return true
-	}
-	for i := range ev.Changes {
-		k := ev.Changes[i].Key
-		if slices.Contains(w.q.Keys, k) {
-			return true
-		}
-		for _, prefix := range w.q.Prefixes {
-			if strings.HasPrefix(string(k), string(prefix)) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -109,11 +108,10 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger) (*node, err
 // of the hand; and else behind the log, because "in use by process 17" says more
 // to who starts a node twice than "address already in use".
 func (n *node) start(ctx context.Context) error {
-	steps := []func(context.Context) error{n.openLog, n.bind}
+	steps := []func(context.Context) error{n.openTraces, n.openLog, n.bind}
 	if _, err := os.Stat(logDir(n.settings.data)); errors.Is(err, fs.ErrNotExist) {
-		steps = []func(context.Context) error{n.bind, n.openLog}
+		steps = []func(context.Context) error{n.openTraces, n.bind, n.openLog}
 	}
-	steps = slices.Insert(steps, 0, n.openTraces)
 	steps = append(steps, n.openState, n.beginLog, n.startFold, n.startFeed, n.openKeys, n.openAPI, n.listen, n.startCommands)
 	for _, step := range steps {
 		if ctx.Err() != nil {

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,11 +74,12 @@ type changesTail struct {
 	kafka          kafkaSettings
 	from           string
 	user           string
-	keys, prefixes []string
+	keys, prefixes []string // as they were given; query has them
 	limit          int
 	untilEnd       bool
 	headers        bool
 
+	query events.FeedQuery
 	topic string
 	ends  map[int32]int64 // by partition: where --until-end ends; what has come so far is taken out
 	seen  map[lineOfLog]events.Offset
@@ -112,6 +111,7 @@ func (t *changesTail) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.query = keyQuery(t.keys, t.prefixes)
 	t.topic, t.seen = t.kafka.prefix+".changes", make(map[lineOfLog]events.Offset)
 	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(t.kafka.brokers...), kgo.DisableClientMetrics(),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())...) // one of those may be the last
@@ -220,7 +220,7 @@ func (t *changesTail) take(r *kgo.Record) error {
 		return nil // written again
 	}
 	t.seen[line] = pos.Offset
-	if !t.wants(ev) {
+	if t.user != "" && string(ev.User) != t.user || !t.query.Wants(ev) {
 		return nil
 	}
 	t.lines++
@@ -228,20 +228,6 @@ func (t *changesTail) take(r *kgo.Record) error {
 		return t.printWhole(r, ev)
 	}
 	return t.app.printFeed(&events.FeedPart{Event: ev}, false)
-}
-
-// wants says whether a change is asked for.
-func (t *changesTail) wants(ev *events.ChangeEvent) bool {
-	if t.user != "" && string(ev.User) != t.user {
-		return false
-	}
-	if len(t.keys) == 0 && len(t.prefixes) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(ev.Changes, func(c events.Change) bool {
-		k := string(c.Key)
-		return slices.Contains(t.keys, k) || slices.ContainsFunc(t.prefixes, func(p string) bool { return strings.HasPrefix(k, p) })
-	})
 }
 
 // wholeRecord is a record with all that Kafka has of it.

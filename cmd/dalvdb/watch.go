@@ -86,14 +86,19 @@ func queryFlags(cmd *cobra.Command) *feedFlags {
 	return q
 }
 
-func (q *feedFlags) query() (events.FeedQuery, error) {
-	var query events.FeedQuery
-	for _, k := range q.keys {
+// keyQuery asks for events that change one of the keys, or one below a prefix.
+func keyQuery(keys, prefixes []string) (query events.FeedQuery) {
+	for _, k := range keys {
 		query.Keys = append(query.Keys, events.Key(k))
 	}
-	for _, p := range q.prefixes {
+	for _, p := range prefixes {
 		query.Prefixes = append(query.Prefixes, events.Key(p))
 	}
+	return query
+}
+
+func (q *feedFlags) query() (events.FeedQuery, error) {
+	query := keyQuery(q.keys, q.prefixes)
 	for _, s := range q.from {
 		pos, err := events.ParsePosition(s)
 		if err != nil {
