@@ -231,4 +231,7 @@ func (s *subscription) leave() {
 		}
 	}
 	s.client.Close()
+	// Close leaves once more, in a goroutine that it does not wait for since the
+	// group is left, and polls a last time, which may hold that goroutine up for good.
+	s.client.AllowRebalance()
 }
