@@ -20,6 +20,9 @@ const (
 	// recordBytes is what a record that waits costs besides its bytes.
 	recordBytes = 1 << 10
 
+	// gatherMax is how long a record waits at most for others, while some are under way.
+	gatherMax = 2 * time.Millisecond
+
 	// deliveryTimeout is how long a record that no broker takes is offered.
 	deliveryTimeout = 30 * time.Second
 )
@@ -127,8 +130,8 @@ func (l *Log) recordOf(part *partition, user events.UserID, record []byte) *kgo.
 	return r
 }
 
-// produce gives a record to the client, for which there is room, and lets then know
-// the outcome. It fails only before that.
+// produce gives a record to the client, for which there is room, together with others
+// that come now, and lets then know the outcome. It fails only before that.
 func (l *Log) produce(r *kgo.Record, then func(*kgo.Record, error)) error {
 	cost := roomOf(r.Value)
 	l.using.RLock()
@@ -137,11 +140,14 @@ func (l *Log) produce(r *kgo.Record, then func(*kgo.Record, error)) error {
 		l.room.Release(cost)
 		return events.ErrClosed
 	}
-	// Not the context of the caller: by that of its first record the client fails
-	// all that wait in the partition.
-	l.writer.Produce(l.alive, r, func(r *kgo.Record, err error) {
-		l.room.Release(cost)
-		then(r, err)
+	l.gate.leave(func() {
+		// Not the context of the caller: by that of its first record the client fails
+		// all that wait in the partition.
+		l.writer.Produce(l.alive, r, func(r *kgo.Record, err error) {
+			l.gate.arrive()
+			l.room.Release(cost)
+			then(r, err)
+		})
 	})
 	return nil
 }

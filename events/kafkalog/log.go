@@ -32,6 +32,7 @@ type Log struct {
 	contact    *contact
 	partitions []*partition
 	room       *semaphore.Weighted // bytes of records that wait for their brokers
+	gate       *gate               // through which they are handed to writer
 
 	begun atomic.Bool
 	added atomic.Bool                // it was said that the topic has more partitions
@@ -105,6 +106,7 @@ func (l *Log) close() error {
 	l.using.Lock()
 	l.closing = true
 	l.using.Unlock()
+	l.gate.flush()
 	ctx, cancel := context.WithTimeout(l.alive, closeTimeout)
 	defer cancel()
 	if err := l.writer.Flush(ctx); err != nil {

@@ -63,7 +63,7 @@ func (l *Log) open(ctx context.Context) error {
 func connect(ctx context.Context, opts Options) (*Log, error) {
 	l := &Log{
 		opts: opts, topic: eventsTopic(opts.Prefix), logger: opts.Logger,
-		room: semaphore.NewWeighted(waitingBytesMax), contact: newContact(),
+		room: semaphore.NewWeighted(waitingBytesMax), gate: &gate{every: gatherMax}, contact: newContact(),
 	}
 	l.opts.Hooks = func(client string) []kgo.Hook {
 		hooks := []kgo.Hook{l.contact}

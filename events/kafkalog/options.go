@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/compression"
 )
 
 const (
@@ -174,15 +175,12 @@ func (o *Options) writerOptions() []kgo.Opt {
 		kgo.RequiredAcks(kgo.AllISRAcks()), // and idempotent, by default
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 
-		// Whoever appends waits for it: what comes together while five requests are
-		// under way goes out together, and nothing is held back for company.
-		kgo.ProducerLinger(0),
+		kgo.ProducerLinger(0), // what is to go out together leaves the gate together
 
 		// One record of any size fits, and a batch never exceeds what the topic takes.
 		kgo.ProducerBatchMaxBytes(messageBytesMin),
 
-		// The log is kept for ever, so that size counts; small batches cost little.
-		kgo.ProducerBatchCompression(kgo.ZstdCompression().WithLevel(1), kgo.NoCompression()),
+		compression.Option(), // the log is kept for ever, so that size counts
 
 		// Room is ours to give (see Append), because who waits for it must be able to
 		// give up, and then knows for certain that nothing was written.

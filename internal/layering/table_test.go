@@ -27,14 +27,14 @@ var table = []layer{
 	// The logs. None knows another, nor what its records mean.
 	{"events/memlog", []string{"events"}},
 	{"events/pebblelog", []string{"events", "internal/compactions"}},
-	{"events/kafkalog", []string{"events"}},
+	{"events/kafkalog", []string{"events", "internal/compression"}},
 	{"events/pubsub", []string{"events"}},
 
 	// Into the log and out of it. They meet in cmd alone, so that data goes one way.
 	{"ingest", []string{"events"}},
 	{"ingest/commands", []string{"events", "events/pubsub"}}, // a place in Kafka names an event
 	{"projector", []string{"events", "internal/compactions"}},
-	{"projector/feed", []string{"events", "projector"}},
+	{"projector/feed", []string{"events", "projector", "internal/compression"}},
 
 	// The edge. It declares the interfaces that ingest and projector satisfy.
 	{"connectapi", []string{"events", "connectapi/auth", "connectapi/wire", "connectapi/gen/..."}},
@@ -53,6 +53,7 @@ var table = []layer{
 	{"internal/...", []string{"..."}},
 	{invariants, nil},
 	{"internal/compactions", nil}, // for the two that have a store
+	{"internal/compression", nil}, // for the two that write to Kafka all the time
 	{"internal/kafka", nil},       // what kafkalog must know of it, it learns as any client does
 	{"deploy/kafka", []string{"internal/kafka"}},
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dalvdb/dalvdb/events"
+	"github.com/dalvdb/dalvdb/internal/compression"
 	"github.com/dalvdb/dalvdb/projector"
 )
 
@@ -112,12 +113,11 @@ func (c *Config) clientOptions() []kgo.Opt {
 		kgo.RequiredAcks(kgo.AllISRAcks()), // and idempotent, by default
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 
-		// A chunk is one batch, so that it fails whole: the client waits so long for the
-		// rest of a batch, unless it is told, as by ProduceSync, that there is none. It
-		// waits so before each retry, too.
+		// So long a record waits for those of other partitions, with which it shares a
+		// request, unless it is written by ProduceSync: see lane.write.
 		kgo.ProducerLinger(gatherMax),
 		kgo.ProducerBatchMaxBytes(batchBytesMax),
-		kgo.ProducerBatchCompression(kgo.ZstdCompression().WithLevel(1), kgo.NoCompression()),
+		compression.Option(),
 
 		// The room is ours to give (see lane.hold); the client must not wait for its own,
 		// because then it gathers nothing.
@@ -132,7 +132,7 @@ func (c *Config) clientOptions() []kgo.Opt {
 
 const (
 	metadataAgeMin = 100 * time.Millisecond
-	gatherMax      = 50 * time.Millisecond
+	gatherMax      = 5 * time.Millisecond
 
 	// deliveryTimeout is how long a batch is offered to the brokers, before the
 	// partition begins anew.

@@ -28,6 +28,7 @@ type Feed struct {
 	lanes  []*lane             // by partition
 	room   *semaphore.Weighted // bytes of records that are held
 
+	underWay atomic.Int32 // chunks that wait for their answer
 	records  atomic.Int64 // acknowledged
 	failures atomic.Int64
 	failing  failing

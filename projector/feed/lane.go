@@ -159,12 +159,12 @@ func sizeOf(r *kgo.Record) int64 {
 
 const recordBytes = 512
 
-// produce writes the chunk, as one batch, and returns when it is acknowledged.
+// produce writes the chunk and returns when it is acknowledged.
 func (l *lane) produce(ctx context.Context) error {
 	if len(l.held) == 0 {
 		return nil
 	}
-	if err := l.f.client.ProduceSync(ctx, l.held...).FirstErr(); err != nil {
+	if err := l.write(ctx); err != nil {
 		if errors.Is(err, kerr.MessageTooLarge) { // which does not pass by itself
 			return fmt.Errorf("the record of %v, or those before it: %w", l.last, err)
 		}
@@ -175,6 +175,22 @@ func (l *lane) produce(ctx context.Context) error {
 	l.drop()
 	l.reach(last)
 	return nil
+}
+
+// write writes the chunk as one batch, so that it fails whole: what of it was handed
+// over after a failure would be written, and what is before it not.
+//
+// A record that comes by itself waits for those of other partitions while some are
+// under way: a request costs a broker, and the client, more than dozens of records do.
+func (l *lane) write(ctx context.Context) error {
+	others := l.f.underWay.Add(1) - 1
+	defer l.f.underWay.Add(-1)
+	if len(l.held) > 1 || others == 0 {
+		return l.f.client.ProduceSync(ctx, l.held...).FirstErr()
+	}
+	answer := make(chan error, 1)
+	l.f.client.Produce(ctx, l.held[0], func(_ *kgo.Record, err error) { answer <- err })
+	return <-answer
 }
 
 // drop forgets the chunk.
