@@ -52,6 +52,9 @@ type Config struct {
 	// CommitEvery is how often what has been fed is committed. 0 is 5 s.
 	CommitEvery time.Duration
 
+	// CheckEvery is how often the settings of the topic are looked at. 0 is a minute.
+	CheckEvery time.Duration
+
 	// PauseMax is how long at most a partition waits before it begins anew. 0 is 5 s.
 	PauseMax time.Duration
 
@@ -64,6 +67,7 @@ type Config struct {
 
 const (
 	commitEvery = 5 * time.Second
+	checkEvery  = time.Minute
 	pauseMax    = 5 * time.Second
 )
 
@@ -81,7 +85,7 @@ func (c *Config) Validate() error {
 	missing(c.Prefix == "", "Prefix")
 	missing(c.Encode == nil, "Encode")
 	missing(c.Position == nil, "Position")
-	if c.CommitEvery < 0 || c.PauseMax < 0 {
+	if c.CommitEvery < 0 || c.CheckEvery < 0 || c.PauseMax < 0 {
 		faults = append(faults, errors.New("feed.Config: a time is negative"))
 	}
 	return errors.Join(faults...)
@@ -91,6 +95,9 @@ func (c *Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.CommitEvery == 0 {
 		c.CommitEvery = commitEvery
+	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = checkEvery
 	}
 	if c.PauseMax == 0 {
 		c.PauseMax = pauseMax

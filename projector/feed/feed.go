@@ -71,6 +71,7 @@ func (f *Feed) Run(ctx context.Context) {
 	var feeding, committing sync.WaitGroup
 	done, end := context.WithCancel(context.WithoutCancel(ctx))
 	committing.Go(func() { f.commitAll(done) })
+	feeding.Go(func() { f.watchSettings(ctx) })
 	for _, l := range f.lanes {
 		feeding.Go(func() { l.run(ctx) })
 	}

@@ -40,7 +40,6 @@ func (f *Feed) awaitTopic(ctx context.Context) bool {
 	if said != "" {
 		f.logger.Info("changes are fed", "topic", f.topic)
 	}
-	f.checkSettings(ctx)
 	return true
 }
 
@@ -71,8 +70,41 @@ func (f *Feed) checkTopic(ctx context.Context) error {
 
 const checkMax = 30 * time.Second
 
-// checkSettings warns of settings under which changes may get lost or stuck.
-func (f *Feed) checkSettings(ctx context.Context) {
+// watchSettings warns of settings under which changes may get lost or stuck, now and
+// when they come to be so, until ctx is done.
+func (f *Feed) watchSettings(ctx context.Context) {
+	again := time.NewTicker(f.cfg.CheckEvery)
+	defer again.Stop()
+	told := map[fault]bool{}
+	for {
+		faults := f.checkSettings(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		found := map[fault]bool{}
+		for _, fault := range faults {
+			if found[fault] = true; !told[fault] {
+				f.logger.Warn("the topic of the changes is not set as it should be",
+					"topic", f.topic, "setting", fault.setting, "is", fault.is, "want", fault.want, "because", fault.because)
+			}
+		}
+		if len(told) > 0 && len(found) == 0 {
+			f.logger.Info("the topic of the changes is set as it should be again", "topic", f.topic)
+		}
+		told = found
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fault is a setting of the topic that is not as it should be.
+type fault struct{ setting, is, want, because string }
+
+// checkSettings returns the faults that the topic has now.
+func (f *Feed) checkSettings(ctx context.Context) (faults []fault) {
 	ctx, cancel := context.WithTimeout(ctx, checkMax)
 	defer cancel()
 	configs, err := f.admin.DescribeTopicConfigs(ctx, f.topic)
@@ -84,22 +116,20 @@ func (f *Feed) checkSettings(ctx context.Context) {
 		err = config.Err
 	}
 	if err != nil {
-		f.logger.Warn("the settings of the topic of the changes cannot be checked", "topic", f.topic, "err", err)
-		return
+		return []fault{{"all", "not told: " + err.Error(), "told", "changes may get lost or stuck"}}
 	}
 	for _, c := range config.Configs {
 		value := c.MaybeValue()
 		switch c.Key {
 		case "cleanup.policy":
 			if value != "delete" {
-				f.logger.Warn("changes would get lost to consumers that are behind",
-					"topic", f.topic, "setting", c.Key, "is", value, "want", "delete")
+				faults = append(faults, fault{c.Key, value, "delete", "changes get lost to consumers that are behind"})
 			}
 		case "max.message.bytes":
 			if n, err := strconv.ParseInt(value, 10, 64); err != nil || n < messageBytesMin {
-				f.logger.Warn("a large change would not be taken, and hold up all behind it",
-					"topic", f.topic, "setting", c.Key, "is", value, "want", messageBytesMin)
+				faults = append(faults, fault{c.Key, value, strconv.Itoa(messageBytesMin), "a large change is not taken, and holds up all behind it"})
 			}
 		}
 	}
+	return faults
 }
