@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -157,7 +160,8 @@ func TestFeedWaitsForItsTopic(t *testing.T) {
 	r.whole()
 }
 
-// Settings under which changes get lost or stuck are warned of.
+// Settings under which changes get lost or stuck are warned of, once, and when they
+// come to be so while the feed runs, too.
 func TestFeedWarnsOfSettings(t *testing.T) {
 	r := newRig(t, 1)
 	_, err := r.admin.DeleteTopic(r.ctx, changes)
@@ -165,10 +169,31 @@ func TestFeedWarnsOfSettings(t *testing.T) {
 	compact := "compact"
 	_, err = r.admin.CreateTopic(r.ctx, 1, 3, map[string]*string{"cleanup.policy": &compact}, changes)
 	r.must(err)
+	r.configure = func(c *feed.Config) { c.CheckEvery = time.Millisecond }
 	r.start()
-	r.fed()
+	both := func(times int) {
+		t.Helper()
+		for _, setting := range []string{"cleanup.policy", "max.message.bytes"} {
+			r.await(setting, func() bool { return r.said("setting="+setting) >= times })
+		}
+	}
+	both(1)
+	set := func(policy, size string) {
+		t.Helper()
+		altered, err := r.admin.AlterTopicConfigs(r.ctx, []kadm.AlterConfig{
+			{Op: kadm.SetConfig, Name: "cleanup.policy", Value: &policy}, {Op: kadm.SetConfig, Name: "max.message.bytes", Value: &size},
+		}, changes)
+		r.must(err)
+		_, err = altered.On(changes, func(a *kadm.AlterConfigsResponse) error { return a.Err })
+		r.must(err)
+	}
+	set("delete", "10000000")
+	r.await("it is mended", func() bool { return r.said("is set as it should be again") == 1 })
+	set("compact", "100000")
+	both(2)
+	r.stop()
 	for _, setting := range []string{"cleanup.policy", "max.message.bytes"} {
-		if r.said("setting="+setting) != 1 {
+		if r.said("setting="+setting) != 2 {
 			t.Errorf("%s: %s", setting, r.words)
 		}
 	}
@@ -247,6 +272,7 @@ func TestFeedOfAPartitionThatHalts(t *testing.T) {
 	r.put(other, "one")
 	r.fed()
 	r.whole()
+	r.stop() // what is told comes after the status
 	if n := r.said("the partition has halted"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, r.words)
 	}
@@ -308,8 +334,7 @@ func (b batches) OnProduceBatchWritten(_ kgo.BrokerMetadata, topic string, _ int
 	}
 }
 
-// A chunk goes out as one batch, so that it fails whole: what of it was handed over
-// after a failure would otherwise be written, and what is before it not.
+// A chunk goes out at once, as one batch if nothing of it went ahead.
 func TestFeedWritesAChunkAsOneBatch(t *testing.T) {
 	r := newRig(t, 1)
 	for i := range 1300 {
@@ -330,5 +355,55 @@ func TestFeedWritesAChunkAsOneBatch(t *testing.T) {
 	}
 	if want := []int{512, 512, 276}; !slices.Equal(sizes, want) {
 		t.Errorf("batches of %v records, want %v", sizes, want)
+	}
+}
+
+// slow lets the rest of a chunk be handed over when its first records have failed.
+type slow struct {
+	rig    *rig
+	begun  atomic.Int64
+	failed chan struct{} // closed at the first failure
+	once   sync.Once
+}
+
+var (
+	_ kgo.HookProduceRecordBuffered   = (*slow)(nil)
+	_ kgo.HookProduceRecordUnbuffered = (*slow)(nil)
+)
+
+// OnProduceRecordBuffered implements kgo.HookProduceRecordBuffered.
+func (s *slow) OnProduceRecordBuffered(r *kgo.Record) {
+	if r.Topic == changes && r.Partition >= 0 && s.begun.Add(1) == 4 {
+		select {
+		case <-s.failed:
+		case <-s.rig.ctx.Done():
+			s.rig.t.Error("the first records of the chunk do not fail")
+		}
+	}
+}
+
+// OnProduceRecordUnbuffered implements kgo.HookProduceRecordUnbuffered.
+func (s *slow) OnProduceRecordUnbuffered(r *kgo.Record, err error) {
+	if r.Topic == changes && r.Partition >= 0 && err != nil {
+		s.once.Do(func() { close(s.failed) })
+	}
+}
+
+// What of a chunk is handed over when records before it have failed already is not
+// written without them: order would be lost, and after a restart they would, too.
+func TestFeedWritesNoChunkWithoutItsBegin(t *testing.T) {
+	r := newRig(t, 1)
+	for i := range 12 {
+		r.put("ann", fmt.Sprint(i))
+	}
+	slow := &slow{rig: r, failed: make(chan struct{})}
+	r.configure = func(c *feed.Config) { c.Client = append(c.Client, kgo.WithHooks(slow)) }
+	r.brokers.Fault(kfake.Fault{Topic: changes, Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: 1})
+	r.fed()
+	if doubled := r.whole(); doubled != 0 {
+		t.Errorf("%d records stand twice", doubled)
+	}
+	if n := r.feed.Stats().Failures; n != 1 {
+		t.Errorf("%d failures, want that of the first chunk", n)
 	}
 }

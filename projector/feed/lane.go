@@ -177,20 +177,43 @@ func (l *lane) produce(ctx context.Context) error {
 	return nil
 }
 
-// write writes the chunk as one batch, so that it fails whole: what of it was handed
-// over after a failure would be written, and what is before it not.
+// write writes the chunk, and returns when all of it is answered. It fails as a whole
+// from the first record that fails: with that the client fails what it has of the
+// partition, and what was not handed over yet, because some of the chunk went ahead,
+// must not be written without it. The last record of the topic is where we go on.
 //
 // A record that comes by itself waits for those of other partitions while some are
 // under way: a request costs a broker, and the client, more than dozens of records do.
 func (l *lane) write(ctx context.Context) error {
 	others := l.f.underWay.Add(1) - 1
 	defer l.f.underWay.Add(-1)
-	if len(l.held) > 1 || others == 0 {
-		return l.f.client.ProduceSync(ctx, l.held...).FirstErr()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var first error // the client calls back one at a time
+	var answers sync.WaitGroup
+	answered := func(_ *kgo.Record, err error) {
+		if err != nil && first == nil {
+			first = err
+			stop()
+		}
+		answers.Done()
 	}
-	answer := make(chan error, 1)
-	l.f.client.Produce(ctx, l.held[0], func(_ *kgo.Record, err error) { answer <- err })
-	return <-answer
+	before, last := l.held[:len(l.held)-1], l.held[len(l.held)-1]
+	answers.Add(len(before))
+	for _, r := range before {
+		l.f.client.Produce(ctx, r, answered)
+	}
+	var err error
+	if len(before) == 0 && others > 0 {
+		answers.Add(1)
+		l.f.client.Produce(ctx, last, answered)
+	} else { // which has all of them go at once
+		err = l.f.client.ProduceSync(ctx, last).FirstErr()
+	}
+	if answers.Wait(); first != nil {
+		return first
+	}
+	return err
 }
 
 // drop forgets the chunk.
