@@ -68,16 +68,16 @@ func (f *Feed) Run(ctx context.Context) {
 	if !f.awaitTopic(ctx) {
 		return
 	}
-	var feeding, committing sync.WaitGroup
+	var feeding, beside sync.WaitGroup
 	done, end := context.WithCancel(context.WithoutCancel(ctx))
-	committing.Go(func() { f.commitAll(done) })
-	feeding.Go(func() { f.watchSettings(ctx) })
+	beside.Go(func() { f.commitAll(done) })
+	beside.Go(func() { f.watchSettings(done) })
 	for _, l := range f.lanes {
 		feeding.Go(func() { l.run(ctx) })
 	}
 	feeding.Wait()
 	end() // and what the lanes have come to last is committed
-	committing.Wait()
+	beside.Wait()
 }
 
 // Drain waits until all is fed that has been folded, as far as it can be: not of

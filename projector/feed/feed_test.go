@@ -189,12 +189,15 @@ func TestFeedWarnsOfSettings(t *testing.T) {
 	}
 	set("delete", "10000000")
 	r.await("it is mended", func() bool { return r.said("is set as it should be again") == 1 })
+	away := r.brokers.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	r.await("they are asked for in vain", func() bool { return away.Hits() > 3 })
+	away.Remove()
 	set("compact", "100000")
 	both(2)
 	r.stop()
-	for _, setting := range []string{"cleanup.policy", "max.message.bytes"} {
-		if r.said("setting="+setting) != 2 {
-			t.Errorf("%s: %s", setting, r.words)
+	for what, times := range map[string]int{"setting=cleanup.policy": 2, "setting=max.message.bytes": 2, "cannot be checked": 1} {
+		if n := r.said(what); n != times {
+			t.Errorf("%s is told %d times, want %d: %s", what, n, times, r.words)
 		}
 	}
 }

@@ -75,23 +75,18 @@ const checkMax = 30 * time.Second
 func (f *Feed) watchSettings(ctx context.Context) {
 	again := time.NewTicker(f.cfg.CheckEvery)
 	defer again.Stop()
-	told := map[fault]bool{}
+	told, unknown := map[fault]bool{}, false
 	for {
-		faults := f.checkSettings(ctx)
-		if ctx.Err() != nil {
+		faults, err := f.checkSettings(ctx)
+		switch {
+		case ctx.Err() != nil:
 			return
+		case err == nil:
+			told = f.tellFaults(told, faults)
+		case !unknown:
+			f.logger.Warn("the settings of the topic of the changes cannot be checked", "topic", f.topic, "err", err)
 		}
-		found := map[fault]bool{}
-		for _, fault := range faults {
-			if found[fault] = true; !told[fault] {
-				f.logger.Warn("the topic of the changes is not set as it should be",
-					"topic", f.topic, "setting", fault.setting, "is", fault.is, "want", fault.want, "because", fault.because)
-			}
-		}
-		if len(told) > 0 && len(found) == 0 {
-			f.logger.Info("the topic of the changes is set as it should be again", "topic", f.topic)
-		}
-		told = found
+		unknown = err != nil
 		select {
 		case <-again.C:
 		case <-ctx.Done():
@@ -100,11 +95,27 @@ func (f *Feed) watchSettings(ctx context.Context) {
 	}
 }
 
+// tellFaults tells the faults that have not been told, and the end of all. It returns
+// those that have.
+func (f *Feed) tellFaults(told map[fault]bool, faults []fault) map[fault]bool {
+	found := map[fault]bool{}
+	for _, fault := range faults {
+		if found[fault] = true; !told[fault] {
+			f.logger.Warn("the topic of the changes is not set as it should be",
+				"topic", f.topic, "setting", fault.setting, "is", fault.is, "want", fault.want, "because", fault.because)
+		}
+	}
+	if len(told) > 0 && len(found) == 0 {
+		f.logger.Info("the topic of the changes is set as it should be again", "topic", f.topic)
+	}
+	return found
+}
+
 // fault is a setting of the topic that is not as it should be.
 type fault struct{ setting, is, want, because string }
 
 // checkSettings returns the faults that the topic has now.
-func (f *Feed) checkSettings(ctx context.Context) (faults []fault) {
+func (f *Feed) checkSettings(ctx context.Context) (faults []fault, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkMax)
 	defer cancel()
 	configs, err := f.admin.DescribeTopicConfigs(ctx, f.topic)
@@ -116,7 +127,7 @@ func (f *Feed) checkSettings(ctx context.Context) (faults []fault) {
 		err = config.Err
 	}
 	if err != nil {
-		return []fault{{"all", "not told: " + err.Error(), "told", "changes may get lost or stuck"}}
+		return nil, err
 	}
 	for _, c := range config.Configs {
 		value := c.MaybeValue()
@@ -131,5 +142,5 @@ func (f *Feed) checkSettings(ctx context.Context) (faults []fault) {
 			}
 		}
 	}
-	return faults
+	return faults, nil
 }
